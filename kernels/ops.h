@@ -1,0 +1,354 @@
+/* ops.h -- the table of operations: what a device can do.
+ *
+ * Every device fills the same table; kernels/ref/ holds the plain C twin of each slot, which is the truth
+ * in tests and the baseline in benchmarks. The contract stands on the slot's argument struct: shape, tie
+ * rule, NaN rule, tolerance against the twin.
+ *
+ *   - Arrays are row-major, dense unless a stride is named, in device memory, aligned to 64 bytes unless
+ *     said otherwise. Inputs and outputs do not overlap unless said otherwise.
+ *   - Operations never allocate: workspace comes from the stream's scratch arena. An operation whose
+ *     workspace depends on its shape has a `<op>_scratch` slot that tells the bytes it will take;
+ *     SAC_NO_MEMORY (ref, cpu) or SAC_DEVICE_MEMORY comes back if the arena is smaller.
+ *   - Arguments are checked by the engine, once; operations assert them.
+ *   - n == 0 is allowed everywhere and does nothing.
+ *   - Distances are "smaller is nearer": squared L2, or the negated inner product. Equal distances order
+ *     by the smaller index; NaN orders after everything, +inf included.
+ */
+#ifndef SACCADE_OPS_H
+#define SACCADE_OPS_H
+
+#include "kernels/device.h"
+
+typedef enum sac_dtype { SAC_F32, SAC_F16, SAC_BF16 } sac_dtype;
+
+/* Distance kinds that kernels know. Cosine is the inner product of vectors the engine has normalised. */
+typedef enum sac_distance { SAC_DISTANCE_L2SQ, SAC_DISTANCE_NEG_IP } sac_distance;
+
+/* ---- vectors ------------------------------------------------------------------------------------- */
+
+/* out[i] = sum_d x[i][d]^2, accumulated in f32. Tolerance: 1e-5 relative. */
+struct sac_norms_args {
+    const float *x; /* [n][dim] */
+    size_t n;
+    uint32_t dim;
+    float *out; /* [n] */
+};
+
+/* Nearest centroid of every row, by squared L2: the assignment step of k-means and of list insertion.
+ * Never holds an n x k matrix. index: ties take the smaller centroid; a row with a NaN gets index 0 and
+ * distance NaN. A variant that computes in another order may pick another centroid only where the two
+ * distances differ by less than 1e-5 * (|x|^2 + |c|^2). */
+struct sac_assign_args {
+    const float *x; /* [n][dim] */
+    size_t n;
+    uint32_t dim;
+    const float *centroids;      /* [k][dim] */
+    const float *centroid_norms; /* [k], squared */
+    uint32_t k;                  /* >= 1 */
+    uint32_t *index;             /* [n] */
+    float *distance;             /* [n], or NULL */
+};
+
+/* Sums and counts of the rows of each cluster: the update step of k-means. Overwrites sums and counts. */
+struct sac_cluster_sums_args {
+    const float *x; /* [n][dim] */
+    size_t n;
+    uint32_t dim;
+    const uint32_t *index; /* [n], each < k */
+    uint32_t k;
+    float *sums;      /* [k][dim]; 1e-5 relative to the sum of absolute values */
+    uint32_t *counts; /* [k] */
+};
+
+/* The k nearest rows of each query, exactly: coarse search, exact search, ground truth.
+ * Rows live in pages of page_rows rows each; row r is page r / page_rows, line r % page_rows. A row whose
+ * bit in `live` is 0 is skipped. out_distance ascending; unused places (fewer than k live rows) hold
+ * +inf and index UINT32_MAX. Finite rows and queries only. L2 is computed as sum (q-x)^2 for the distances
+ * that are returned, so equal vectors give exactly 0 and integers below 2^24 exact results. */
+struct sac_nearest_args {
+    const float *queries; /* [query_count][dim] */
+    size_t query_count;
+    uint32_t dim;
+    sac_distance distance;
+    const void *const *pages; /* host array of device pointers, each [page_rows][dim] */
+    uint32_t page_rows;
+    sac_dtype dtype;      /* of the rows: SAC_F32 or SAC_F16 */
+    size_t row_count;     /* 0..UINT32_MAX-1 */
+    const uint64_t *live; /* host bitmap, ceil(row_count / 64) words, or NULL: all live */
+    const float *norms;   /* [row_count] squared norms, or NULL; lets batches use matrix products */
+    uint32_t k;           /* 1..4096 */
+    float *out_distance;  /* [query_count][k] */
+    uint32_t *out_index;  /* [query_count][k] */
+};
+
+/* Exact distances of chosen rows to a query each: re-ranking. rows[i] == UINT32_MAX gives +inf. */
+struct sac_gather_distances_args {
+    const float *queries; /* [query_count][dim] */
+    size_t query_count;
+    uint32_t dim;
+    sac_distance distance;
+    const void *const *pages; /* as in sac_nearest_args */
+    uint32_t page_rows;
+    sac_dtype dtype;
+    const uint32_t *rows;   /* [sum of counts], concatenated in query order */
+    const uint32_t *counts; /* host [query_count]: candidates of each query */
+    float *out;             /* [sum of counts] */
+};
+
+/* Converts n rows to dtype at the given rows of a paged store (index or reconstruct input). */
+struct sac_rows_write_args {
+    const float *x; /* [n][dim] */
+    size_t n;
+    uint32_t dim;
+    void *const *pages;
+    uint32_t page_rows;
+    sac_dtype dtype;
+    const uint32_t *rows; /* [n] */
+};
+
+/* The other way: reads chosen rows as f32. */
+struct sac_rows_read_args {
+    const void *const *pages;
+    uint32_t page_rows;
+    sac_dtype dtype;
+    uint32_t dim;
+    const uint32_t *rows; /* [n] */
+    size_t n;
+    float *out; /* [n][dim] */
+};
+
+/* ---- product quantizer and inverted lists ---------------------------------------------------------- */
+
+/* A page of an inverted list holds SAC_PAGE_ROWS entries in blocks of SAC_BLOCK_ROWS. Within a block the
+ * codes are sub-quantizer-major, so that one register holds the same sub-quantizer of many entries:
+ *   nbits 5..8: u8 code[m][64]           one byte a code, the high bits 0
+ *   nbits 4:    u8 code[(m+1)/2][64]     byte t: sub-quantizer 2t in the low four bits, 2t+1 in the high
+ * Beside the codes a page holds bias f32[SAC_PAGE_ROWS] and slot u32[SAC_PAGE_ROWS]. A *position* is
+ * page * SAC_PAGE_ROWS + line, over all pages of the pool. */
+#define SAC_BLOCK_ROWS 64u
+#define SAC_PAGE_ROWS 256u
+
+static inline size_t sac_pq_code_bytes(uint32_t m, uint32_t nbits) /* bytes of one entry inside a page */
+{
+    return nbits == 4 ? (m + 1) / 2 : m;
+}
+
+typedef struct sac_pq_shape {
+    uint32_t m;     /* sub-quantizers, 1..512 */
+    uint32_t nbits; /* 4..8 */
+    uint32_t dsub;  /* components of each: the padded dimension is m * dsub */
+} sac_pq_shape;
+
+/* Codes of n rows and, for L2, the squared norm of what they decode to. Where centroids is given, what is
+ * coded is the residual x - centroid[index], and the norm is |centroid + decoded residual|^2. Nearest
+ * codeword by squared L2, ties to the smaller; another order of computation may pick another codeword
+ * within 1e-5 relative. codes are row-major here: u8 [n][m], one byte each whatever nbits. */
+struct sac_pq_encode_args {
+    sac_pq_shape pq;
+    const float *codebook; /* [m][2^nbits][dsub] */
+    const float *x;        /* [n][m * dsub] */
+    size_t n;
+    const float *centroids; /* [.][m * dsub], or NULL */
+    const uint32_t *index;  /* [n], or NULL with centroids NULL */
+    uint8_t *codes;         /* [n][m] */
+    float *norms;           /* [n], or NULL */
+};
+
+/* Places n entries into pages: the transposition from row-major codes to blocks. Also zeroes nothing. */
+struct sac_list_write_args {
+    sac_pq_shape pq;
+    uint8_t *const *page_codes; /* host array: codes of each page */
+    float *const *page_bias;
+    uint32_t *const *page_slots;
+    const uint8_t *codes;      /* [n][m] */
+    const float *bias;         /* [n] */
+    const uint32_t *slots;     /* [n] */
+    const uint32_t *positions; /* [n], distinct */
+    size_t n;
+};
+
+/* Moves one entry over another (deletion in place: the list's last entry fills the hole). */
+struct sac_list_move_args {
+    sac_pq_shape pq;
+    uint8_t *const *page_codes;
+    float *const *page_bias;
+    uint32_t *const *page_slots;
+    uint32_t from, to; /* positions */
+};
+
+/* One table per query, whatever the lists: table[q][j][c] = scale * <query[q] sub j, codeword[j][c]>.
+ * scale is -2 for L2 and -1 for the inner product. Tolerance: 1e-5 * |q_j||c|. */
+struct sac_pq_table_args {
+    sac_pq_shape pq;
+    const float *codebook; /* [m][2^nbits][dsub] */
+    const float *queries;  /* [query_count][m * dsub] */
+    size_t query_count;
+    float scale;
+    float *tables; /* [query_count][m][2^nbits] */
+};
+
+/* One probed list for one query. */
+typedef struct sac_probe {
+    uint32_t list;
+    float base; /* added to every entry: |q|^2 - 2 q.c for L2, -q.c for the inner product */
+} sac_probe;
+
+typedef struct sac_list_view {
+    const uint32_t *pages; /* host: the chain's page numbers in order; all but the last are full */
+    uint32_t page_count;
+    uint32_t row_count;
+} sac_list_view;
+
+/* The depth nearest entries over each query's probes: approximate distance
+ *     base + bias[entry] + sum_j table[j][code_j]
+ * A variant may scan with tables rounded to 8 bits (unit u = the largest range over j of a table row,
+ * divided by 255), so its distances may differ from the twin's by up to m * u / 2 + 1e-5 relative, and near
+ * the cut it may keep other entries within that bound. Results ascend by (distance, slot); unused places
+ * hold +inf and UINT32_MAX. Queries are independent: each gives what it would give alone. */
+struct sac_pq_scan_args {
+    sac_pq_shape pq;
+    const uint8_t *const *page_codes;
+    const float *const *page_bias;
+    const uint32_t *const *page_slots;
+    const sac_list_view *lists; /* host [nlist] */
+    const float *tables;        /* [query_count][m][2^nbits] */
+    size_t query_count;
+    const sac_probe *const *probes; /* host: for each query, nearest list first */
+    const uint32_t *probe_counts;   /* host [query_count] */
+    const uint32_t *depths;         /* host [query_count], 1..4096 */
+    float *const *out_distance;     /* host: for each query, [depths[q]] */
+    uint32_t *const *out_slot;      /* host: for each query, [depths[q]] */
+};
+
+/* ---- pictures -------------------------------------------------------------------------------------- */
+
+typedef enum sac_filter { SAC_FILTER_BILINEAR, SAC_FILTER_BICUBIC } sac_filter;
+
+/* Antialiased resize of 8-bit RGB, equal to Pillow's Image.resize(size, filter, box) within 1 of 255 at
+ * every sample: separable, the filter widened by the scale when shrinking (bicubic a = -0.5), 8-bit
+ * fixed-point coefficients, rounded to 8 bits between the passes. The box may be fractional and lies
+ * within the source. */
+struct sac_resize_args {
+    const uint8_t *from; /* [from_height][from_width][3] */
+    uint32_t from_width, from_height;
+    double box[4]; /* left, top, right, bottom in source pixels */
+    uint8_t *to;   /* [to_height][to_width][3] */
+    uint32_t to_width, to_height;
+    sac_filter filter;
+};
+
+/* Normalises 8-bit pictures and lays them out as the rows of the patch product:
+ * out[i][py * (w/p) + px][c * p * p + y * p + x] = pixel * scale[c] + shift[c]. */
+struct sac_patchify_args {
+    const uint8_t *pixels; /* [n][height][width][3] */
+    size_t n;
+    uint32_t width, height, patch; /* patch divides both */
+    float scale[3], shift[3];      /* 1/(255 std), -mean/std */
+    sac_dtype dtype;               /* of out: SAC_F32 or SAC_BF16 */
+    void *out;                     /* [n][(h/p)*(w/p)][3*p*p] */
+};
+
+/* ---- transformer ------------------------------------------------------------------------------------ */
+
+typedef enum sac_activation {
+    SAC_ACTIVATION_NONE,
+    SAC_ACTIVATION_GELU_ERF,   /* x/2 (1 + erf(x/sqrt 2)) */
+    SAC_ACTIVATION_GELU_TANH,  /* the tanh approximation */
+    SAC_ACTIVATION_GELU_QUICK, /* x sigmoid(1.702 x), OpenAI's CLIP */
+    SAC_ACTIVATION_SWIGLU,     /* two halves: silu(a) * b; out has half the columns (DINOv2 giant) */
+} sac_activation;
+
+/* A weight matrix packed for this device, with its bias. Made once, used by any stream. */
+typedef struct sac_linear sac_linear;
+
+struct sac_linear_params {
+    uint32_t in, out;
+    const float *weight; /* host [out][in] */
+    const float *bias;   /* host [out], or NULL */
+    sac_dtype precision; /* of the product: SAC_F32, or SAC_BF16 with f32 accumulation */
+};
+
+/* y = activation(x W^T + b), or y += x W^T + b where residual is set (activation NONE, y f32).
+ * precision f32: 1e-5 relative to sum |x||w|; bf16: 1e-2. */
+struct sac_linear_args {
+    const sac_linear *linear;
+    const void *x; /* [rows][in] of x_dtype */
+    sac_dtype x_dtype;
+    size_t rows;
+    void *y; /* [rows][out] of y_dtype */
+    sac_dtype y_dtype;
+    sac_activation activation;
+    bool residual;
+};
+
+/* y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis; mean and variance in f32, two
+ * passes. x rows may be strided (the class token of each picture). x and y may be the same. */
+struct sac_layer_norm_args {
+    const float *x;
+    size_t x_stride; /* floats from row to row */
+    size_t rows;
+    uint32_t width;
+    const float *weight, *bias; /* [width] */
+    float eps;
+    void *y; /* [rows][width] of y_dtype */
+    sac_dtype y_dtype;
+};
+
+/* softmax(scale q k^T) v for each picture and head. Row t of picture i of q is at
+ * q + (i * q_tokens + t) * q_stride, its head h at + h * head_dim; k and v likewise with kv_tokens. */
+struct sac_attention_args {
+    const void *q, *k, *v;      /* of dtype */
+    size_t q_stride, kv_stride; /* elements from token to token */
+    size_t n;                   /* pictures */
+    uint32_t q_tokens, kv_tokens, heads, head_dim;
+    float scale;
+    sac_dtype dtype; /* of q, k, v and y: SAC_F32 or SAC_BF16; sums in f32 */
+    void *y;         /* [n][q_tokens][heads * head_dim] */
+};
+
+/* Tokens of each picture: the prefix rows first (class token, registers), then the patches, each with its
+ * position added: out[i][t] = (t < prefix_count ? prefix[t] : patch[i][t - prefix_count]) + position[t]. */
+struct sac_tokens_args {
+    const float *patches;  /* [n][patch_count][width] */
+    const float *prefix;   /* [prefix_count][width], or NULL with prefix_count 0 */
+    const float *position; /* [prefix_count + patch_count][width] */
+    size_t n;
+    uint32_t prefix_count, patch_count, width;
+    float *out; /* [n][prefix_count + patch_count][width] */
+};
+
+struct sac_ops {
+    sac_status (*norms)(sac_stream *s, const struct sac_norms_args *a);
+    sac_status (*assign)(sac_stream *s, const struct sac_assign_args *a);
+    size_t (*assign_scratch)(const sac_device *d, const struct sac_assign_args *a);
+    sac_status (*cluster_sums)(sac_stream *s, const struct sac_cluster_sums_args *a);
+    sac_status (*nearest)(sac_stream *s, const struct sac_nearest_args *a);
+    size_t (*nearest_scratch)(const sac_device *d, const struct sac_nearest_args *a);
+    sac_status (*gather_distances)(sac_stream *s, const struct sac_gather_distances_args *a);
+    sac_status (*rows_write)(sac_stream *s, const struct sac_rows_write_args *a);
+    sac_status (*rows_read)(sac_stream *s, const struct sac_rows_read_args *a);
+
+    sac_status (*pq_encode)(sac_stream *s, const struct sac_pq_encode_args *a);
+    size_t (*pq_encode_scratch)(const sac_device *d, const struct sac_pq_encode_args *a);
+    sac_status (*list_write)(sac_stream *s, const struct sac_list_write_args *a);
+    sac_status (*list_move)(sac_stream *s, const struct sac_list_move_args *a);
+    sac_status (*pq_table)(sac_stream *s, const struct sac_pq_table_args *a);
+    sac_status (*pq_scan)(sac_stream *s, const struct sac_pq_scan_args *a);
+    size_t (*pq_scan_scratch)(const sac_device *d, const struct sac_pq_scan_args *a);
+
+    sac_status (*resize)(sac_stream *s, const struct sac_resize_args *a);
+    size_t (*resize_scratch)(const sac_device *d, const struct sac_resize_args *a);
+    sac_status (*patchify)(sac_stream *s, const struct sac_patchify_args *a);
+
+    sac_status (*linear_open)(sac_device *d, const struct sac_linear_params *p, sac_linear **out,
+                              sac_error *err);
+    void (*linear_close)(sac_linear *linear); /* NULL is allowed */
+    sac_status (*linear)(sac_stream *s, const struct sac_linear_args *a);
+    size_t (*linear_scratch)(const sac_device *d, const struct sac_linear_args *a);
+    sac_status (*layer_norm)(sac_stream *s, const struct sac_layer_norm_args *a);
+    sac_status (*attention)(sac_stream *s, const struct sac_attention_args *a);
+    size_t (*attention_scratch)(const sac_device *d, const struct sac_attention_args *a);
+    sac_status (*tokens)(sac_stream *s, const struct sac_tokens_args *a);
+};
+
+#endif
