@@ -1,0 +1,11 @@
+/* cpu.h -- the CPU's versions of operations; their contracts are in ops.h. The suffix names the instruction
+ * set. */
+#ifndef SACCADE_CPU_H
+#define SACCADE_CPU_H
+
+#include "kernels/backend.h"
+
+/* Upgrades a complete table (the reference's) with everything that `features` allows. */
+void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features);
+
+#endif

@@ -1,0 +1,32 @@
+/* The CPU device: the reference's table, upgraded slot by slot to the best this machine can run. */
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/cpu_features.h"
+#include "kernels/ref/ref.h"
+
+#include <stdio.h>
+
+void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
+{
+    (void)ops;
+    if (!(features & SAC_CPU_AVX2))
+        return;
+    if (!(features & SAC_CPU_AVX512))
+        return;
+}
+
+static sac_status cpu_setup(sac_device *device, const char *isa, sac_error *err)
+{
+    char text[64];
+    sac_status st = sac_cpu_features(isa, &device->features, err);
+
+    if (st != SAC_OK)
+        return st;
+    sac_ref_ops_fill(&device->ops);
+    sac_cpu_ops_fill(&device->ops, device->features);
+    sac_cpu_features_text(device->features, text, sizeof text);
+    snprintf(device->description, sizeof device->description, "cpu: %s, %u thread%s", text, device->threads,
+             device->threads == 1 ? "" : "s");
+    return SAC_OK;
+}
+
+const struct sac_backend sac_backend_cpu = {.name = "cpu", .setup = cpu_setup};

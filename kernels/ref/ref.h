@@ -1,0 +1,30 @@
+/* ref.h -- the plain C twins of all operations: the truth in tests, the fallback, the baseline in benchmarks.
+ * Written to be read: one obvious loop, one thread, no scratch unless there is no other way. Contracts:
+ * ops.h. */
+#ifndef SACCADE_REF_H
+#define SACCADE_REF_H
+
+#include "kernels/backend.h"
+
+/* Fills every slot. */
+void sac_ref_ops_fill(struct sac_ops *ops);
+
+sac_status sac_norms_ref(sac_stream *s, const struct sac_norms_args *a);
+sac_status sac_assign_ref(sac_stream *s, const struct sac_assign_args *a);
+size_t sac_assign_scratch_ref(const sac_device *d, const struct sac_assign_args *a);
+sac_status sac_cluster_sums_ref(sac_stream *s, const struct sac_cluster_sums_args *a);
+sac_status sac_nearest_ref(sac_stream *s, const struct sac_nearest_args *a);
+size_t sac_nearest_scratch_ref(const sac_device *d, const struct sac_nearest_args *a);
+sac_status sac_gather_distances_ref(sac_stream *s, const struct sac_gather_distances_args *a);
+sac_status sac_rows_write_ref(sac_stream *s, const struct sac_rows_write_args *a);
+sac_status sac_rows_read_ref(sac_stream *s, const struct sac_rows_read_args *a);
+
+sac_status sac_pq_encode_ref(sac_stream *s, const struct sac_pq_encode_args *a);
+size_t sac_pq_encode_scratch_ref(const sac_device *d, const struct sac_pq_encode_args *a);
+sac_status sac_list_write_ref(sac_stream *s, const struct sac_list_write_args *a);
+sac_status sac_list_move_ref(sac_stream *s, const struct sac_list_move_args *a);
+sac_status sac_pq_table_ref(sac_stream *s, const struct sac_pq_table_args *a);
+sac_status sac_pq_scan_ref(sac_stream *s, const struct sac_pq_scan_args *a);
+size_t sac_pq_scan_scratch_ref(const sac_device *d, const struct sac_pq_scan_args *a);
+
+#endif

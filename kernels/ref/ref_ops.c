@@ -1,0 +1,37 @@
+/* The reference device: every slot of ops.h, in the order of ops.h. */
+#include "kernels/ref/ref.h"
+
+#include <stdio.h>
+
+void sac_ref_ops_fill(struct sac_ops *ops)
+{
+    *ops = (struct sac_ops){
+        .norms = sac_norms_ref,
+        .assign = sac_assign_ref,
+        .assign_scratch = sac_assign_scratch_ref,
+        .cluster_sums = sac_cluster_sums_ref,
+        .nearest = sac_nearest_ref,
+        .nearest_scratch = sac_nearest_scratch_ref,
+        .gather_distances = sac_gather_distances_ref,
+        .rows_write = sac_rows_write_ref,
+        .rows_read = sac_rows_read_ref,
+        .pq_encode = sac_pq_encode_ref,
+        .pq_encode_scratch = sac_pq_encode_scratch_ref,
+        .list_write = sac_list_write_ref,
+        .list_move = sac_list_move_ref,
+        .pq_table = sac_pq_table_ref,
+        .pq_scan = sac_pq_scan_ref,
+        .pq_scan_scratch = sac_pq_scan_scratch_ref,
+    };
+}
+
+static sac_status ref_setup(sac_device *device, const char *isa, sac_error *err)
+{
+    (void)isa;
+    (void)err;
+    sac_ref_ops_fill(&device->ops);
+    snprintf(device->description, sizeof device->description, "ref: plain C, 1 thread");
+    return SAC_OK;
+}
+
+const struct sac_backend sac_backend_ref = {.name = "ref", .single_threaded = true, .setup = ref_setup};
