@@ -7,9 +7,10 @@
 
 void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 {
-    (void)ops;
     if (!(features & SAC_CPU_AVX2))
         return;
+    ops->resize = sac_resize_avx2;
+    ops->resize_scratch = sac_resize_scratch_avx2;
     if (!(features & SAC_CPU_AVX512))
         return;
 }
