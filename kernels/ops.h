@@ -224,25 +224,22 @@ struct sac_pq_scan_args {
 
 typedef enum sac_filter { SAC_FILTER_BILINEAR, SAC_FILTER_BICUBIC } sac_filter;
 
-/* Antialiased resize of 8-bit RGB: the box is scaled to full_width x full_height, of which a window is
- * computed. The result is that of Pillow's Image.resize(full, filter, box), cut to the window, at every
- * sample: separable, the filter widened by the scale when shrinking (bicubic a = -0.5), weights in fixed
- * point of 22 bits, rounded to 8 bits between the passes, columns first. Every variant equals the twin bit
- * for bit; Pillow is met within 1 of 255. Work and workspace depend on the window, not on the full size. */
+/* Antialiased resize of 8-bit RGB, equal to Pillow's Image.resize(size, filter, box) within 1 of 255 at
+ * every sample: separable, the filter widened by the scale when shrinking (bicubic a = -0.5), 8-bit
+ * fixed-point coefficients, rounded to 8 bits between the passes. The box may be fractional and lies
+ * within the source. */
 struct sac_resize_args {
-    const uint8_t *from; /* [from_height][from_width][3], any alignment */
+    const uint8_t *from; /* [from_height][from_width][3] */
     uint32_t from_width, from_height;
-    double box[4];                        /* left, top, right, bottom in source pixels; within the source */
-    uint32_t full_width, full_height;     /* >= 1 */
-    uint32_t window_x, window_y;          /* the window's corner in the full result */
-    uint32_t window_width, window_height; /* it lies within the full result; 0: nothing to do */
-    uint8_t *to;                          /* [window_height][window_width][3], any alignment */
-    size_t to_stride;                     /* bytes from row to row of `to`, >= 3 * window_width */
+    double box[4]; /* left, top, right, bottom in source pixels */
+    uint8_t *to;   /* [to_height][to_width][3] */
+    uint32_t to_width, to_height;
     sac_filter filter;
 };
 
 /* Normalises 8-bit pictures and lays them out as the rows of the patch product:
- * out[i][py * (w/p) + px][c * p * p + y * p + x] = pixel * scale[c] + shift[c]. */
+ * out[i][py * (w/p) + px][c * p * p + y * p + x] = pixel * scale[c] + shift[c], in f32, then rounded to
+ * dtype. */
 struct sac_patchify_args {
     const uint8_t *pixels; /* [n][height][width][3] */
     size_t n;
@@ -259,34 +256,39 @@ typedef enum sac_activation {
     SAC_ACTIVATION_GELU_ERF,   /* x/2 (1 + erf(x/sqrt 2)) */
     SAC_ACTIVATION_GELU_TANH,  /* the tanh approximation */
     SAC_ACTIVATION_GELU_QUICK, /* x sigmoid(1.702 x), OpenAI's CLIP */
-    SAC_ACTIVATION_SWIGLU,     /* two halves: silu(a) * b; out has half the columns (DINOv2 giant) */
+    SAC_ACTIVATION_SWIGLU,     /* two halves: silu(a) * b; y has out / 2 columns (DINOv2 giant) */
 } sac_activation;
 
-/* A weight matrix packed for this device, with its bias. Made once, used by any stream. */
+/* A layer of a network: a weight matrix packed for this device, its bias, and what becomes of the product.
+ * Made once, used by any number of streams at a time. */
 typedef struct sac_linear sac_linear;
 
 struct sac_linear_params {
-    uint32_t in, out;
+    uint32_t in, out;    /* >= 1; out is even for SWIGLU */
     const float *weight; /* host [out][in] */
     const float *bias;   /* host [out], or NULL */
-    sac_dtype precision; /* of the product: SAC_F32, or SAC_BF16 with f32 accumulation */
+    sac_dtype
+        precision; /* of x, of the packed weight and of the product: SAC_F32, or SAC_BF16 with sums in f32 */
+    sac_dtype y_dtype; /* SAC_F32 or SAC_BF16 */
+    sac_activation activation;
+    bool residual; /* y += instead of y =; activation NONE and y_dtype SAC_F32 then */
 };
 
-/* y = activation(x W^T + b), or y += x W^T + b where residual is set (activation NONE, y f32).
- * precision f32: 1e-5 relative to sum |x||w|; bf16: 1e-2. */
+/* y = activation(x W^T + b), or y += x W^T + b. Every row is computed as it would be alone: its result does
+ * not depend, to the bit, on how many rows there are or on the number of threads. NaN and infinity stay in
+ * their row. Tolerance before the activation: 1e-5 * sum |x||w| with f32, after rounding x and w for bf16
+ * too; a bf16 result adds 2^-7 relative. Activations: 2e-6 * (1 + |value|) where y is f32, 2e-4 * (1 +
+ * |value|) where it is bf16. */
 struct sac_linear_args {
     const sac_linear *linear;
-    const void *x; /* [rows][in] of x_dtype */
-    sac_dtype x_dtype;
+    const void *x; /* [rows][in] of the linear's precision */
     size_t rows;
-    void *y; /* [rows][out] of y_dtype */
-    sac_dtype y_dtype;
-    sac_activation activation;
-    bool residual;
+    void *y; /* [rows][out] of its y_dtype */
 };
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis; mean and variance in f32, two
- * passes. x rows may be strided (the class token of each picture). x and y may be the same. */
+ * passes. x rows may be strided (the class token of each picture). x and y may be the same where they have
+ * the same layout. Tolerance: 1e-5 * (1 + |y|), a bf16 result adds 2^-7 relative. */
 struct sac_layer_norm_args {
     const float *x;
     size_t x_stride; /* floats from row to row */
@@ -299,7 +301,10 @@ struct sac_layer_norm_args {
 };
 
 /* softmax(scale q k^T) v for each picture and head. Row t of picture i of q is at
- * q + (i * q_tokens + t) * q_stride, its head h at + h * head_dim; k and v likewise with kv_tokens. */
+ * q + (i * q_tokens + t) * q_stride, its head h at + h * head_dim; k and v likewise with kv_tokens. q_stride
+ * 0 with q_tokens 1: one query for all pictures (attention pooling). A picture's result does not depend on n.
+ * Any finite scores; a NaN spoils its own picture and head only. Tolerance: 1e-5 * max |v| in f32; in bf16
+ * probabilities may be rounded to bf16 before they meet v: 2^-7 * max |v|. */
 struct sac_attention_args {
     const void *q, *k, *v;      /* of dtype */
     size_t q_stride, kv_stride; /* elements from token to token */
@@ -344,11 +349,15 @@ struct sac_ops {
     size_t (*resize_scratch)(const sac_device *d, const struct sac_resize_args *a);
     sac_status (*patchify)(sac_stream *s, const struct sac_patchify_args *a);
 
+    /* The precision in which this device does linear fastest: SAC_BF16 only where it has instructions for it.
+     */
+    sac_dtype (*linear_precision)(const sac_device *d);
+    /* SAC_UNSUPPORTED where the device cannot do bf16 products at all. */
     sac_status (*linear_open)(sac_device *d, const struct sac_linear_params *p, sac_linear **out,
                               sac_error *err);
     void (*linear_close)(sac_linear *linear); /* NULL is allowed */
     sac_status (*linear)(sac_stream *s, const struct sac_linear_args *a);
-    size_t (*linear_scratch)(const sac_device *d, const struct sac_linear_args *a);
+    size_t (*linear_scratch)(const sac_device *d, const struct sac_linear_args *a); /* whatever the rows */
     sac_status (*layer_norm)(sac_stream *s, const struct sac_layer_norm_args *a);
     sac_status (*attention)(sac_stream *s, const struct sac_attention_args *a);
     size_t (*attention_scratch)(const sac_device *d, const struct sac_attention_args *a);

@@ -8,7 +8,21 @@
 /* Upgrades a complete table (the reference's) with everything that `features` allows. */
 void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features);
 
-sac_status sac_resize_avx2(sac_stream *s, const struct sac_resize_args *a);
-size_t sac_resize_scratch_avx2(const sac_device *d, const struct sac_resize_args *a);
+sac_status sac_patchify_cpu(sac_stream *s, const struct sac_patchify_args *a);
+sac_status sac_tokens_cpu(sac_stream *s, const struct sac_tokens_args *a);
+
+sac_dtype sac_linear_precision_cpu(const sac_device *d);
+sac_status sac_linear_open_cpu(sac_device *d, const struct sac_linear_params *p, sac_linear **out,
+                               sac_error *err);
+void sac_linear_close_cpu(sac_linear *linear);
+sac_status sac_linear_cpu(sac_stream *s, const struct sac_linear_args *a);
+size_t sac_linear_scratch_cpu(const sac_device *d, const struct sac_linear_args *a);
+
+sac_status sac_layer_norm_avx2(sac_stream *s, const struct sac_layer_norm_args *a);
+sac_status sac_layer_norm_avx512(sac_stream *s, const struct sac_layer_norm_args *a);
+sac_status sac_attention_avx2(sac_stream *s, const struct sac_attention_args *a);
+size_t sac_attention_scratch_avx2(const sac_device *d, const struct sac_attention_args *a);
+sac_status sac_attention_avx512(sac_stream *s, const struct sac_attention_args *a);
+size_t sac_attention_scratch_avx512(const sac_device *d, const struct sac_attention_args *a);
 
 #endif

@@ -7,12 +7,27 @@
 
 void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 {
+    ops->patchify = sac_patchify_cpu;
+    ops->linear_precision = sac_linear_precision_cpu;
+    ops->linear_open = sac_linear_open_cpu;
+    ops->linear_close = sac_linear_close_cpu;
+    ops->linear = sac_linear_cpu;
+    ops->linear_scratch = sac_linear_scratch_cpu;
+    ops->tokens = sac_tokens_cpu;
+#if defined(SACCADE_X86)
     if (!(features & SAC_CPU_AVX2))
         return;
-    ops->resize = sac_resize_avx2;
-    ops->resize_scratch = sac_resize_scratch_avx2;
+    ops->layer_norm = sac_layer_norm_avx2;
+    ops->attention = sac_attention_avx2;
+    ops->attention_scratch = sac_attention_scratch_avx2;
     if (!(features & SAC_CPU_AVX512))
         return;
+    ops->layer_norm = sac_layer_norm_avx512;
+    ops->attention = sac_attention_avx512;
+    ops->attention_scratch = sac_attention_scratch_avx512;
+#else
+    (void)features;
+#endif
 }
 
 static sac_status cpu_setup(sac_device *device, const char *isa, sac_error *err)

@@ -27,7 +27,17 @@ sac_status sac_pq_table_ref(sac_stream *s, const struct sac_pq_table_args *a);
 sac_status sac_pq_scan_ref(sac_stream *s, const struct sac_pq_scan_args *a);
 size_t sac_pq_scan_scratch_ref(const sac_device *d, const struct sac_pq_scan_args *a);
 
-sac_status sac_resize_ref(sac_stream *s, const struct sac_resize_args *a);
-size_t sac_resize_scratch_ref(const sac_device *d, const struct sac_resize_args *a);
+sac_status sac_patchify_ref(sac_stream *s, const struct sac_patchify_args *a);
+
+sac_dtype sac_linear_precision_ref(const sac_device *d);
+sac_status sac_linear_open_ref(sac_device *d, const struct sac_linear_params *p, sac_linear **out,
+                               sac_error *err);
+void sac_linear_close_ref(sac_linear *linear);
+sac_status sac_linear_ref(sac_stream *s, const struct sac_linear_args *a);
+size_t sac_linear_scratch_ref(const sac_device *d, const struct sac_linear_args *a);
+sac_status sac_layer_norm_ref(sac_stream *s, const struct sac_layer_norm_args *a);
+sac_status sac_attention_ref(sac_stream *s, const struct sac_attention_args *a);
+size_t sac_attention_scratch_ref(const sac_device *d, const struct sac_attention_args *a);
+sac_status sac_tokens_ref(sac_stream *s, const struct sac_tokens_args *a);
 
 #endif

@@ -22,8 +22,16 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .pq_table = sac_pq_table_ref,
         .pq_scan = sac_pq_scan_ref,
         .pq_scan_scratch = sac_pq_scan_scratch_ref,
-        .resize = sac_resize_ref,
-        .resize_scratch = sac_resize_scratch_ref,
+        .patchify = sac_patchify_ref,
+        .linear_precision = sac_linear_precision_ref,
+        .linear_open = sac_linear_open_ref,
+        .linear_close = sac_linear_close_ref,
+        .linear = sac_linear_ref,
+        .linear_scratch = sac_linear_scratch_ref,
+        .layer_norm = sac_layer_norm_ref,
+        .attention = sac_attention_ref,
+        .attention_scratch = sac_attention_scratch_ref,
+        .tokens = sac_tokens_ref,
     };
 }
 
