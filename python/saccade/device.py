@@ -1,0 +1,75 @@
+"""Where indexes and encoders compute."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import weakref
+
+from . import _library
+
+
+class Device:
+    """A processor and the threads it lends to operations. Safe to share between threads and objects.
+
+    name: "auto" (the best one present), "cpu", or "ref" (plain C, one thread: the truth in tests).
+    threads: how many one operation may use; 0: one per core that the process may run on.
+    isa: the most that may be used of "avx512", "avx2" or "base"; None: $SACCADE_CPU__ISA, else all there is.
+
+    Raises InvalidArgument for an unknown name, Unsupported where no such device is here.
+    """
+
+    def __init__(self, name: str = "auto", threads: int = 0, isa: str | None = None) -> None:
+        if threads < 0:
+            raise ValueError(f"threads: 0 or more wanted, got {threads}")
+        library = _library.load()
+        options = _library.DeviceOptions()
+        library.sac_device_options_init(options)
+        options.name, options.threads = name.encode(), threads
+        options.isa = None if isa is None else isa.encode()
+        handle = ctypes.c_void_p()
+        _library.check("sac_device_open", options, ctypes.byref(handle))
+        self.handle = handle
+        weakref.finalize(self, library.sac_device_close, handle)
+
+    @property
+    def description(self) -> str:
+        """One line for people, such as "cpu: AVX-512 VBMI VNNI BF16 AMX, 2 threads"."""
+        return _library.text("sac_device_describe", self.handle)
+
+    @property
+    def threads(self) -> int:
+        return int(_library.load().sac_device_threads(self.handle))
+
+    def __repr__(self) -> str:
+        return f"<saccade.Device {self.description}>"
+
+
+@functools.cache
+def default_device() -> Device:
+    """The device of everything that is not given another: the best one, all its threads."""
+    return Device()
+
+
+class Owned:
+    """Base of what is made on a device and has a C handle: ends it once, and before its device."""
+
+    def __init__(self, handle: ctypes.c_void_p, close: str, device: Device) -> None:
+        self._open_handle = handle
+        self.device = device
+        # The finalizer holds the device, so that it outlives the handle.
+        self._finalizer = weakref.finalize(self, _close, getattr(_library.load(), close), handle, device)
+
+    @property
+    def _handle(self) -> ctypes.c_void_p:
+        if not self._finalizer.alive:
+            raise ValueError(f"this {type(self).__name__} is closed")
+        return self._open_handle
+
+    def close(self) -> None:
+        """Frees the memory now rather than when the object is collected. No call may be in progress."""
+        self._finalizer()
+
+
+def _close(close_handle: object, handle: ctypes.c_void_p, device: Device) -> None:
+    close_handle(handle)  # type: ignore[operator]

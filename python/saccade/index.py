@@ -1,0 +1,333 @@
+"""An index in this process: vectors in, nearest neighbours out."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import operator
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _library
+from ._inputs import as_labels, as_rows
+from .device import Device, Owned, default_device
+
+_HIT = np.dtype(_library.Hit)
+_QUERY = np.dtype(_library.Query)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a long job stands. seconds_left is None while there is nothing to estimate it from."""
+
+    stage: str
+    done: int
+    total: int
+    seconds: float
+    seconds_left: float | None
+
+
+ProgressFn = Callable[[Progress], "bool | None"]
+"""Called a few times a second, from one thread at a time; returning False cancels the job (Cancelled)."""
+
+
+class RecallPoint(NamedTuple):
+    """recall@10 measured with these settings: lists probed, and candidates re-ranked."""
+
+    recall: float
+    nprobe: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class IndexInfo:
+    """What an index is and holds; bytes_* are of memory."""
+
+    dim: int
+    metric: str
+    spec: str  # what "auto" chose, once trained
+    count: int
+    trained: bool
+    measured: bool
+    nlist: int
+    m: int
+    nbits: int
+    list_imbalance: float  # 1 when all lists are equally long
+    bytes_codes: int
+    bytes_vectors: int
+    bytes_other: int
+
+
+class Index(Owned):
+    """Vectors under ids, searched by nearness.
+
+    dim: components of a vector, 1 to 4096.
+    metric: "l2" (squared Euclidean distance), "ip" (inner product) or "cosine".
+    spec: as in FAISS's index factory: "Flat", "IVF4096,PQ32", "OPQ32,IVF4096,PQ32x4" (4 to 8 bits),
+        "...,Refine(SQfp16)" to keep the vectors for re-ranking in half the memory; "auto" chooses at
+        training from count and dimension.
+    seed: of training: the same seed, data and device give the same index.
+    device: where it computes and with how many threads; None: the best one, all threads.
+
+    Any number of threads may search at once, beside one that writes; writers take turns. Other threads run
+    during calls. Vectors may be float16, float32, float64 or integers, in C or Fortran order, NumPy arrays
+    or anything with ``__array__`` or DLPack; they are computed with as float32.
+
+    >>> index = Index(128, metric="l2")
+    >>> index.train(base)
+    >>> index.add(base)
+    >>> D, I = index.search(queries, 10, recall=0.95)
+    """
+
+    def __init__(
+        self, dim: int, metric: str = "l2", spec: str = "auto", *, seed: int = 1, device: Device | None = None
+    ) -> None:
+        device = device or default_device()
+        params = _library.IndexParams()
+        library = _library.load()
+        library.sac_index_params_init(params)
+        params.dim, params.spec, params.seed = _unsigned("dim", dim), spec.encode(), _unsigned("seed", seed, 64)
+        params.metric = _metric(metric)
+        handle = ctypes.c_void_p()
+        _library.check("sac_index_create", device.handle, params, ctypes.byref(handle))
+        self._adopt(handle, device)
+
+    def _adopt(self, handle: ctypes.c_void_p, device: Device) -> None:
+        super().__init__(handle, "sac_index_close", device)
+        info = self.info
+        self.dim = info.dim
+        self.metric = info.metric
+        self._next_id: int | None = None  # found on the first add without ids
+
+    # ---- filling -------------------------------------------------------------------------------------
+
+    def train(self, x: ArrayLike, *, expected: int = 0, progress: ProgressFn | None = None) -> None:
+        """Learns centroids and codebooks from x [n][dim]; a sample is drawn when there are more than needed.
+
+        expected: how many vectors the index will hold, for "auto" (0: n). Flat needs no training.
+        Raises InvalidArgument when x has fewer rows than the spec needs, or the index holds vectors already.
+        """
+        rows = as_rows(x, self.dim, "x")
+        with _Callback(progress) as callback:
+            _library.check("sac_index_train", self._handle, len(rows), rows.ctypes.data,
+                           _unsigned("expected", expected, 64), callback, None)  # fmt: skip
+
+    def add(self, x: ArrayLike, ids: ArrayLike | None = None, *, progress: ProgressFn | None = None) -> None:
+        """Adds x [n][dim] under ids [n]: distinct whole numbers from 0 to 2^63-1 that the index does not hold.
+        Without ids they are counted on from the largest one so far, starting at 0.
+
+        Raises AlreadyExists (nothing is added then), InvalidArgument for NaN or infinity, an untrained
+        index, and vectors of length 0 where the metric is cosine.
+        """
+        rows = as_rows(x, self.dim, "x")
+        if ids is None:
+            labels = np.arange(self._first_free(), self._first_free() + len(rows), dtype=np.uint64)
+        else:
+            labels = as_labels(ids, "ids")
+        if len(labels) != len(rows):
+            raise ValueError(f"ids: one for each of {len(rows)} vectors wanted, got {len(labels)}")
+        with _Callback(progress) as callback:
+            _library.check("sac_index_add", self._handle, len(rows), rows.ctypes.data, labels.ctypes.data,
+                           callback, None)  # fmt: skip
+        if len(labels) > 0 and self._next_id is not None:
+            self._next_id = max(self._next_id, int(labels.max()) + 1)
+
+    def _first_free(self) -> int:
+        if self._next_id is None:
+            self._next_id = int(self.ids().max(initial=-1)) + 1
+        return self._next_id
+
+    def remove_ids(self, ids: ArrayLike) -> int:
+        """Removes those of ids [n] that are there; returns how many."""
+        labels = as_labels(ids, "ids")
+        removed = ctypes.c_size_t()
+        _library.check("sac_index_delete", self._handle, len(labels), labels.ctypes.data, ctypes.byref(removed))
+        return removed.value
+
+    def measure(self, *, progress: ProgressFn | None = None) -> list[RecallPoint]:
+        """Measures, on vectors the index holds, which settings reach which recall@10, and keeps the curve:
+        from then on a search may ask for recall. Returns recall_curve."""
+        with _Callback(progress) as callback:
+            _library.check("sac_index_measure", self._handle, callback, None)
+        return self.recall_curve
+
+    # ---- asking --------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        x: ArrayLike,
+        k: int = 10,
+        *,
+        recall: ArrayLike = 0.0,
+        nprobe: ArrayLike = 0,
+        depth: ArrayLike = 0,
+        exact: ArrayLike = False,
+        rescore: ArrayLike = True,
+        score_threshold: ArrayLike = -math.inf,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k (1 to 1000) nearest of each row of x [n][dim], as (D, I), both [n][k], nearest first.
+
+        I holds ids. D holds squared distances, ascending, where the metric is l2, and similarities,
+        descending, where it is ip or cosine. Equal ones: smaller id first. Where fewer than k match, the
+        rest is id -1 at +inf (l2) or -inf.
+
+        Every other setting is one value, or [n] values, one for each query:
+        recall: the recall@10 wanted, up to 1; picks nprobe and depth from the measured curve.
+        nprobe: lists to look into; 0: from recall, or from a recall of 0.95.
+        depth: candidates to re-rank against the vectors; 0: from the curve.
+        exact: compare with every vector.
+        rescore: False answers with the distances of the codes.
+        score_threshold: hits below it are left out; a score is the similarity, or minus the squared distance.
+        """
+        rows = as_rows(x, self.dim, "x")
+        n, k = len(rows), _unsigned("k", k, low=1)
+        queries = np.zeros(n, _QUERY)
+        hits = np.empty((n, k), _HIT)
+        queries["vector"] = _addresses(rows)
+        queries["hits"] = _addresses(hits)
+        queries["k"] = k
+        queries["recall"] = _setting("recall", recall, n, "f", 0.0, 1.0)
+        queries["nprobe"] = _setting("nprobe", nprobe, n, "iu", 0, 2**32 - 1)
+        queries["depth"] = _setting("depth", depth, n, "iu", 0, 2**32 - 1)
+        queries["exact"] = _setting("exact", exact, n, "b", False, True)
+        queries["no_rescore"] = ~_setting("rescore", rescore, n, "b", False, True)
+        queries["score_threshold"] = _setting("score_threshold", score_threshold, n, "f", -math.inf, math.inf)
+        _library.check("sac_index_search", self._handle, queries.ctypes.data, n)
+
+        missing = np.arange(k) >= queries["hit_count"][:, np.newaxis]
+        distances = self.metric == "l2"
+        D = np.where(missing, np.float32(np.inf if distances else -np.inf), hits["distance" if distances else "score"])
+        I = np.where(missing, np.int64(-1), hits["label"].astype(np.int64))
+        return D, I
+
+    def reconstruct(self, id: int) -> NDArray[np.float32]:
+        """The vector [dim] of an id, as it is held for re-ranking (length 1 for cosine). Raises NotFound."""
+        vector = np.empty(self.dim, np.float32)
+        _library.check("sac_index_reconstruct", self._handle, _unsigned("id", id, 64), vector.ctypes.data)
+        return vector
+
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, ascending."""
+        found: list[int] = []
+
+        def keep(context: object, label: int) -> bool:
+            found.append(label)
+            return True
+
+        _library.load().sac_index_each_label(self._handle, _library.LabelFn(keep), None)
+        return np.sort(np.array(found, np.int64))
+
+    def __contains__(self, id: int) -> bool:
+        return bool(_library.load().sac_index_contains(self._handle, _unsigned("id", id, 64)))
+
+    def __len__(self) -> int:
+        return self.info.count
+
+    @property
+    def ntotal(self) -> int:
+        """The same as len(index), by FAISS's name."""
+        return len(self)
+
+    @property
+    def is_trained(self) -> bool:
+        return self.info.trained
+
+    @property
+    def info(self) -> IndexInfo:
+        raw = _library.IndexInfo()
+        _library.load().sac_index_describe(self._handle, raw)
+        fields = {field[0]: getattr(raw, field[0]) for field in raw._fields_}
+        metric = _library.text("sac_metric_name", raw.metric)
+        return IndexInfo(**{**fields, "metric": metric, "spec": raw.spec.decode()})
+
+    @property
+    def recall_curve(self) -> list[RecallPoint]:
+        """What measure() found, ascending in recall; empty before, and for Flat, whose recall is 1."""
+        library = _library.load()
+        count = library.sac_index_recall_curve(self._handle, None, 0)
+        points = (_library.RecallPoint * count)()
+        count = min(count, library.sac_index_recall_curve(self._handle, points, count))
+        return [RecallPoint(p.recall, p.nprobe, p.depth) for p in points[:count]]
+
+    def __repr__(self) -> str:
+        if not self._finalizer.alive:
+            return "<saccade.Index closed>"
+        info = self.info
+        return f"<saccade.Index {info.spec} {info.metric}, {info.count} x {info.dim}>"
+
+    # ---- keeping -------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a checkpoint: written beside path, synced, then renamed over it."""
+        _library.check("sac_index_save", self._handle, os.fsencode(path), True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, device: Device | None = None) -> Index:
+        """Reads a checkpoint. Raises NotFound, Corrupt (checksum, length), VersionMismatch (newer format)."""
+        device = device or default_device()
+        handle = ctypes.c_void_p()
+        _library.check(
+            "sac_index_load", device.handle, os.fsencode(path), _library.VectorFn(), None, ctypes.byref(handle)
+        )
+        index = cls.__new__(cls)
+        index._adopt(handle, device)
+        return index
+
+
+class _Callback:
+    """A progress function as a C callback. What it raises stops the job and is raised where the job was called."""
+
+    def __init__(self, function: ProgressFn | None) -> None:
+        self.function = function
+        self.raised: BaseException | None = None
+
+    def __enter__(self) -> Any:
+        return _library.ProgressFn() if self.function is None else _library.ProgressFn(self._called)
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        if self.raised is not None:
+            raise self.raised from None
+
+    def _called(self, context: object, raw: Any) -> bool:
+        assert self.function is not None
+        p = raw.contents
+        left = p.seconds_left if p.seconds_left >= 0 else None
+        try:
+            return self.function(Progress(p.stage.decode(), p.done, p.total, p.seconds, left)) is not False
+        except BaseException as error:  # a C caller cannot pass it on
+            self.raised = error
+            return False
+
+
+def _metric(name: str) -> int:
+    metric = ctypes.c_int()
+    _library.check("sac_metric_parse", name.encode(), ctypes.byref(metric))
+    return metric.value
+
+
+def _unsigned(name: str, value: int, bits: int = 32, low: int = 0) -> int:
+    """A whole number that fits the C type; ctypes would wrap others round without a word."""
+    number = operator.index(value)
+    if not low <= number < 2**bits:
+        raise ValueError(f"{name}: {low} to 2^{bits}-1 wanted, got {number}")
+    return number
+
+
+def _setting(name: str, value: ArrayLike, n: int, kinds: str, low: Any, high: Any) -> NDArray[Any]:
+    """One value or one for each of n queries; kinds are NumPy's letters of the types that will do."""
+    array = np.asarray(value)
+    if array.dtype.kind not in (kinds if kinds != "f" else "fiu") or array.shape not in ((), (n,)):
+        raise ValueError(f"{name}: one value or [{n}] values wanted, got {value!r}")
+    if not np.all((array >= low) & (array <= high)):
+        raise ValueError(f"{name}: {low} to {high} wanted, got {value!r}")
+    return array
+
+
+def _addresses(rows: NDArray[Any]) -> NDArray[np.uintp]:
+    """Where each row of a C-contiguous array begins."""
+    return rows.ctypes.data + np.arange(len(rows), dtype=np.uintp) * np.uintp(rows.strides[0])
