@@ -14,11 +14,10 @@ typedef enum sac_fit {
     SAC_FIT_SQUASH, /* straight to width x height, the aspect lost */
 } sac_fit;
 
-typedef enum sac_rounding { /* how the longer side and the crop's corner become whole pixels */
-                            SAC_ROUNDING_FLOOR, /* torchvision and timm: int(shorter * long / short), corner
-                                                   round((a - b) / 2) */
-                            SAC_ROUNDING_HF, /* transformers' slow image processors: int() and corner (a - b)
-                                                // 2 */
+/* How the crop's corner becomes a whole pixel; the longer side is int(shorter * long / short) in both. */
+typedef enum sac_rounding {
+    SAC_ROUNDING_FLOOR, /* torchvision and timm: Python's round((a - b) / 2), halves to the even number */
+    SAC_ROUNDING_HF,    /* transformers' slow image processors: (a - b) // 2 */
 } sac_rounding;
 
 typedef struct sac_preprocess {
@@ -30,8 +29,9 @@ typedef struct sac_preprocess {
     float mean[3], std[3]; /* of values scaled to 0..1 */
 } sac_preprocess;
 
-/* Crops, resizes and cuts image into pixels [height][width][3]. Works on a borrowed stream of device.
- * A picture that is smaller than the crop after scaling is padded with zeros, as torchvision does.
+/* Crops, resizes and cuts image into pixels [height][width][3], which is what Pillow's crop, resize and crop
+ * give. Works on a borrowed stream of device, whose memory the host can see. A picture that is smaller than
+ * the input after scaling lies in the middle of zeros, as torchvision and transformers do it.
  * Errors: SAC_INVALID_ARGUMENT (crop outside the picture), SAC_NO_MEMORY. */
 sac_status sac_preprocess_run(sac_device *device, const sac_preprocess *preprocess, const sac_image *image,
                               const sac_crop *crop, uint8_t *pixels, sac_error *err);

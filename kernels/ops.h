@@ -224,16 +224,21 @@ struct sac_pq_scan_args {
 
 typedef enum sac_filter { SAC_FILTER_BILINEAR, SAC_FILTER_BICUBIC } sac_filter;
 
-/* Antialiased resize of 8-bit RGB, equal to Pillow's Image.resize(size, filter, box) within 1 of 255 at
- * every sample: separable, the filter widened by the scale when shrinking (bicubic a = -0.5), 8-bit
- * fixed-point coefficients, rounded to 8 bits between the passes. The box may be fractional and lies
- * within the source. */
+/* Antialiased resize of 8-bit RGB: the box is scaled to full_width x full_height, of which a window is
+ * computed. The result is that of Pillow's Image.resize(full, filter, box), cut to the window, at every
+ * sample: separable, the filter widened by the scale when shrinking (bicubic a = -0.5), weights in fixed
+ * point of 22 bits, rounded to 8 bits between the passes, columns first. Every variant equals the twin bit
+ * for bit; Pillow is met within 1 of 255. Work and workspace depend on the window, not on the full size. */
 struct sac_resize_args {
-    const uint8_t *from; /* [from_height][from_width][3] */
+    const uint8_t *from; /* [from_height][from_width][3], any alignment */
     uint32_t from_width, from_height;
-    double box[4]; /* left, top, right, bottom in source pixels */
-    uint8_t *to;   /* [to_height][to_width][3] */
-    uint32_t to_width, to_height;
+    size_t from_stride;                   /* bytes from row to row, >= 3 * from_width */
+    double box[4];                        /* left, top, right, bottom in source pixels; within the source */
+    uint32_t full_width, full_height;     /* >= 1 */
+    uint32_t window_x, window_y;          /* the window's corner in the full result */
+    uint32_t window_width, window_height; /* it lies within the full result; 0: nothing to do */
+    uint8_t *to;                          /* [window_height][window_width][3], any alignment */
+    size_t to_stride;                     /* bytes from row to row of `to`, >= 3 * window_width */
     sac_filter filter;
 };
 

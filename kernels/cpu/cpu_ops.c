@@ -17,6 +17,8 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 #if defined(SACCADE_X86)
     if (!(features & SAC_CPU_AVX2))
         return;
+    ops->resize = sac_resize_avx2;
+    ops->resize_scratch = sac_resize_scratch_avx2;
     ops->layer_norm = sac_layer_norm_avx2;
     ops->attention = sac_attention_avx2;
     ops->attention_scratch = sac_attention_scratch_avx2;

@@ -27,6 +27,8 @@ sac_status sac_pq_table_ref(sac_stream *s, const struct sac_pq_table_args *a);
 sac_status sac_pq_scan_ref(sac_stream *s, const struct sac_pq_scan_args *a);
 size_t sac_pq_scan_scratch_ref(const sac_device *d, const struct sac_pq_scan_args *a);
 
+sac_status sac_resize_ref(sac_stream *s, const struct sac_resize_args *a);
+size_t sac_resize_scratch_ref(const sac_device *d, const struct sac_resize_args *a);
 sac_status sac_patchify_ref(sac_stream *s, const struct sac_patchify_args *a);
 
 sac_dtype sac_linear_precision_ref(const sac_device *d);

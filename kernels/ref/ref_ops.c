@@ -22,6 +22,8 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .pq_table = sac_pq_table_ref,
         .pq_scan = sac_pq_scan_ref,
         .pq_scan_scratch = sac_pq_scan_scratch_ref,
+        .resize = sac_resize_ref,
+        .resize_scratch = sac_resize_scratch_ref,
         .patchify = sac_patchify_ref,
         .linear_precision = sac_linear_precision_ref,
         .linear_open = sac_linear_open_ref,
