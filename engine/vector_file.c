@@ -1,6 +1,6 @@
 #include "engine/vector_file.h"
 
-#include "engine/half.h"
+#include "kernels/half.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -362,7 +362,7 @@ static float component_at(enum component component, const uint8_t *row, uint32_t
         bits.u32 = (uint32_t)little(row + (size_t)i * 4, 4);
         return bits.f32;
     case FLOAT16:
-        return sac_half_to_float((uint16_t)little(row + (size_t)i * 2, 2));
+        return sac_f16_to_f32((uint16_t)little(row + (size_t)i * 2, 2));
     case FLOAT64:
         bits.u64 = little(row + (size_t)i * 8, 8);
         return (float)bits.f64;

@@ -1,0 +1,39 @@
+/* index_spec.h -- what kind of index, written in the manner of FAISS's index factory.
+ *
+ *   spec   = "auto" | "Flat" | "SQfp16" | [opq ","] ivf "," pq ["," refine]
+ *   opq    = "OPQ" m ["_" dim]        rotation learnt for m sub-quantizers, into dim components
+ *   ivf    = "IVF" nlist
+ *   pq     = "PQ" m ["x" nbits]       8 bits where none are given
+ *   refine = "RFlat" | "Refine(Flat)" | "Refine(SQfp16)"
+ *
+ * Vectors for re-ranking are always kept, as f32 or f16, so no refine part means Refine(Flat).
+ */
+#ifndef SACCADE_INDEX_SPEC_H
+#define SACCADE_INDEX_SPEC_H
+
+#include "engine/saccade.h"
+#include "kernels/ops.h"
+
+#define SAC_NLIST_MAX 1048576u
+#define SAC_M_MAX 512u
+
+typedef struct sac_index_spec {
+    bool automatic;    /* not chosen yet; the rest is zero */
+    uint32_t nlist;    /* 0: Flat, then everything below but dtype is zero */
+    uint32_t m, nbits; /* sub-quantizers and bits of each */
+    bool rotate;       /* OPQ */
+    uint32_t
+        coded_dim; /* components of what is coded: dim rounded up to a multiple of m, or what OPQ asks for */
+    sac_dtype dtype; /* of the stored vectors: SAC_F32 or SAC_F16 */
+} sac_index_spec;
+
+/* Errors: SAC_INVALID_ARGUMENT, with the token, the limit and the fix. */
+sac_status sac_index_spec_parse(const char *text, uint32_t dim, sac_index_spec *out, sac_error *err);
+
+/* What "auto" means for an index of `count` vectors, of which `training` are there to learn from. */
+void sac_index_spec_choose(size_t count, size_t training, uint32_t dim, sac_index_spec *out);
+
+/* The string that parses to this spec; cut to fit. */
+void sac_index_spec_format(const sac_index_spec *spec, uint32_t dim, char *text, size_t size);
+
+#endif

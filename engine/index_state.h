@@ -1,0 +1,50 @@
+/* index_state.h -- the inside of a sac_index, for the files that make it up: index.c, index_search.c,
+ * index_measure.c, index_file.c.
+ *
+ * Threads and locks. `writer` is held by the one that trains, adds, deletes, measures or saves; whoever holds
+ * it may read everything. `lock` is held for reading by a search while it looks at one tile of queries, and
+ * for writing by the writer only while entries appear or disappear: coding happens before it is taken. A
+ * waiting writer goes before new searches, so neither can starve the other for longer than a tile takes.
+ */
+#ifndef SACCADE_INDEX_STATE_H
+#define SACCADE_INDEX_STATE_H
+
+#include "engine/index_spec.h"
+#include "engine/ivf.h"
+#include "engine/labels.h"
+#include "engine/recall_curve.h"
+#include "engine/vectors.h"
+
+#include <pthread.h>
+
+struct sac_index {
+    sac_device *device;
+    uint32_t dim;
+    sac_metric metric;
+    uint64_t seed;
+    sac_index_spec spec;
+    bool trained;
+    pthread_mutex_t writer;
+    pthread_rwlock_t lock;
+    sac_workspace_pool workspaces;
+    sac_labels labels;
+    sac_vectors vectors;
+    sac_ivf *ivf; /* NULL: Flat */
+    sac_recall_curve curve;
+};
+
+/* The distance that kernels compute for answers: cosine is the inner product of unit vectors. */
+static inline sac_distance sac_index_distance(const sac_index *index)
+{
+    return index->metric == SAC_METRIC_L2 ? SAC_DISTANCE_L2SQ : SAC_DISTANCE_NEG_IP;
+}
+
+/* Checks one vector; `what` and `i` name it in the error. SAC_INVALID_ARGUMENT when it is not finite, too
+ * long for its square to be one (|x|^2 above 1e36), or, for cosine, of length 0. */
+sac_status sac_index_check_vector(const sac_index *index, const float *x, const char *what, size_t i,
+                                  sac_error *err);
+
+/* Copies a checked vector, scaled to length 1 for cosine. */
+void sac_index_copy_vector(const sac_index *index, const float *x, float *to);
+
+#endif

@@ -1,0 +1,93 @@
+/* ivf.h -- inverted lists over a product quantizer (IVF-PQ), on one device.
+ *
+ * A stored vector is x = c + r: the centroid of its list plus a residual that the quantizer codes. Then
+ *     |q - x|^2 = (|q|^2 - 2 q.c) - 2 q.r + |x|^2
+ * The first part falls out of the coarse step (|q - c|^2 - |c|^2), the last is one number stored beside the
+ * code, and only q.r needs the codebook: so one lookup table per query serves every list.
+ *
+ * Lists are made by L2. For the inner product they are probed by inner product; unit vectors (cosine) are
+ * coded, probed and scanned by L2, which orders them alike.
+ *
+ * What is coded is the vector padded with zeros to a multiple of m, or rotated (opq.h): "coded_dim"
+ * components.
+ */
+#ifndef SACCADE_IVF_H
+#define SACCADE_IVF_H
+
+#include "engine/index_spec.h"
+#include "engine/lists.h"
+#include "engine/opq.h"
+#include "engine/progress.h"
+
+typedef struct sac_ivf {
+    sac_device *device;
+    sac_distance distance; /* by which lists are probed and scanned */
+    uint32_t dim, coded_dim, nlist;
+    sac_pq_shape pq;
+    float *centroids;      /* device [nlist][coded_dim] */
+    float *centroid_norms; /* device [nlist], squared */
+    float *norms;          /* the same on the host */
+    float *codebook;       /* device [m][2^nbits][dsub] */
+    sac_rotation rotation; /* identity where there is none */
+    sac_lists lists;
+} sac_ivf;
+
+sac_status sac_ivf_open(sac_device *device, uint32_t dim, sac_metric metric, const sac_index_spec *spec,
+                        sac_ivf **out, sac_error *err);
+void sac_ivf_close(sac_ivf *ivf); /* NULL is allowed */
+
+/* Rows that training needs at least, and how many it makes use of. */
+size_t sac_ivf_train_min(const sac_index_spec *spec);
+size_t sac_ivf_train_max(const sac_index_spec *spec);
+/* Steps by which the meter advances. */
+uint64_t sac_ivf_train_steps(const sac_index_spec *spec);
+
+/* Learns centroids, codebook and, where rotate is set, a rotation from n rows [n][dim]. */
+sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n, const sac_span *x,
+                         bool rotate, sac_progress_meter *meter);
+
+/* Takes centroids, codebook and, where there is one, rotation as they were saved (host memory). */
+sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const float *centroids, const float *codebook,
+                           const float *rotation);
+
+/* Entries ready to be appended; pieces of the workspace. */
+typedef struct sac_ivf_entries {
+    size_t n;
+    const uint32_t *list; /* host */
+    const uint8_t *codes; /* device [n][m] */
+    const float *bias;    /* device */
+} sac_ivf_entries;
+
+/* Codes n rows [n][dim]. Changes nothing: searches may run. */
+sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
+                          sac_ivf_entries *out);
+
+/* Appends them under their slots. No search may run meanwhile. */
+sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries *entries,
+                          const uint32_t *slots);
+
+/* How one query is searched, and where its candidates are. */
+typedef struct sac_ivf_query {
+    uint32_t nprobe; /* lists at least, 1..nlist */
+    uint32_t depth;  /* candidates to keep, 1..SAC_DEPTH_MAX; out: rounded up to a multiple of 16 */
+    uint32_t need;   /* more lists are probed until they hold this many entries */
+    size_t at;       /* out: where its candidates start */
+} sac_ivf_query;
+
+/* The candidates of each query, nearest first by coded distance (L2 squared or the negated inner product);
+ * unused places hold +inf and UINT32_MAX. Spans, pieces of the workspace, dense in query order. */
+typedef struct sac_ivf_candidates {
+    sac_span distance, slot;
+    const uint32_t *counts; /* host [n]: the depths */
+} sac_ivf_candidates;
+
+sac_status sac_ivf_search(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
+                          sac_ivf_query *queries, sac_ivf_candidates *out);
+
+/* Bytes of one query's lookup table. */
+size_t sac_ivf_table_bytes(const sac_ivf *ivf);
+
+/* Bytes of everything but the list pages. */
+uint64_t sac_ivf_other_bytes(const sac_ivf *ivf);
+
+#endif

@@ -1,0 +1,152 @@
+#include "engine/labels.h"
+
+#include "engine/random.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+void sac_labels_free(sac_labels *labels)
+{
+    free(labels->label);
+    free(labels->live);
+    free(labels->table);
+    *labels = (sac_labels){0};
+}
+
+/* Where a label would lie if it were alone: its hash scaled to the size of the table, which thus need not
+ * be a power of two. */
+static size_t home_of(const sac_labels *labels, uint64_t label)
+{
+    return (size_t)((sac_mix64(label) >> 32) * labels->table_size >> 32);
+}
+
+static size_t after(const sac_labels *labels, size_t place)
+{
+    return place + 1 == labels->table_size ? 0 : place + 1;
+}
+
+static void place_slot(sac_labels *labels, uint32_t slot)
+{
+    size_t place = home_of(labels, labels->label[slot]);
+
+    while (labels->table[place] != SAC_NO_SLOT)
+        place = after(labels, place);
+    labels->table[place] = slot;
+}
+
+static sac_status grow_slots(sac_labels *labels, size_t capacity, sac_error *err)
+{
+    size_t words = (capacity + 63) / 64, words_before = (labels->capacity + 63) / 64;
+    uint64_t *label = reallocarray(labels->label, capacity, sizeof *label);
+    uint64_t *live;
+
+    if (label != NULL)
+        labels->label = label;
+    live = label == NULL ? NULL : reallocarray(labels->live, words, sizeof *live);
+    if (live == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for the labels of %zu vectors", capacity);
+    labels->live = live;
+    memset(live + words_before, 0, (words - words_before) * sizeof *live);
+    labels->capacity = capacity;
+    return SAC_OK;
+}
+
+static sac_status grow_table(sac_labels *labels, size_t size, sac_error *err)
+{
+    uint32_t *table = reallocarray(NULL, size, sizeof *table);
+
+    if (table == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory to look up %zu labels", size);
+    memset(table, 0xff, size * sizeof *table);
+    free(labels->table);
+    labels->table = table;
+    labels->table_size = size;
+    for (uint32_t slot = 0; slot < labels->slot_count; slot++)
+        if (sac_labels_live(labels, slot))
+            place_slot(labels, slot);
+    return SAC_OK;
+}
+
+sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err)
+{
+    size_t live, slots;
+    sac_status st = SAC_OK;
+
+    if (n > SAC_NO_SLOT - 1 - (size_t)labels->slot_count)
+        return sac_fail(err, SAC_TOO_LARGE, "an index holds at most %u vectors", SAC_NO_SLOT - 1);
+    live = labels->live_count + n;
+    slots = live > labels->slot_count ? live : labels->slot_count; /* free slots are used first */
+    if (slots > labels->capacity)
+        st = grow_slots(labels, slots + slots / 4 + 64, err);
+    if (st == SAC_OK && live > labels->table_size / 5 * 4)
+        st = grow_table(labels, live + live / 2 + 64, err);
+    return st;
+}
+
+uint32_t sac_labels_find(const sac_labels *labels, uint64_t label)
+{
+    if (labels->live_count == 0)
+        return SAC_NO_SLOT;
+    for (size_t place = home_of(labels, label);; place = after(labels, place)) {
+        uint32_t slot = labels->table[place];
+        if (slot == SAC_NO_SLOT || labels->label[slot] == label)
+            return slot;
+    }
+}
+
+uint32_t sac_labels_insert(sac_labels *labels, uint64_t label)
+{
+    uint32_t slot;
+
+    assert(sac_labels_find(labels, label) == SAC_NO_SLOT);
+    if (labels->first_free != 0) {
+        slot = labels->first_free - 1;
+        labels->first_free = (uint32_t)labels->label[slot];
+    } else {
+        slot = labels->slot_count++;
+    }
+    assert(slot < labels->capacity);
+    labels->label[slot] = label;
+    labels->live[slot / 64] |= UINT64_C(1) << slot % 64;
+    labels->live_count++;
+    place_slot(labels, slot);
+    return slot;
+}
+
+/* Empties a place and moves later entries of its run forward, so that no run has a hole (Knuth 6.4 R). */
+static void close_gap(sac_labels *labels, size_t gap)
+{
+    for (size_t place = after(labels, gap); labels->table[place] != SAC_NO_SLOT;
+         place = after(labels, place)) {
+        size_t home = home_of(labels, labels->label[labels->table[place]]);
+        bool home_after_gap = gap <= place ? gap < home && home <= place : gap < home || home <= place;
+        if (home_after_gap)
+            continue;
+        labels->table[gap] = labels->table[place];
+        gap = place;
+    }
+    labels->table[gap] = SAC_NO_SLOT;
+}
+
+void sac_labels_remove(sac_labels *labels, uint64_t label)
+{
+    size_t place = home_of(labels, label);
+    uint32_t slot;
+
+    assert(sac_labels_find(labels, label) != SAC_NO_SLOT);
+    while (labels->label[labels->table[place]] != label)
+        place = after(labels, place);
+    slot = labels->table[place];
+    close_gap(labels, place);
+    labels->live[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    labels->live_count--;
+    labels->label[slot] = labels->first_free;
+    labels->first_free = slot + 1;
+}
+
+uint64_t sac_labels_bytes(const sac_labels *labels)
+{
+    return labels->capacity * sizeof *labels->label + (labels->capacity + 63) / 64 * sizeof *labels->live +
+           labels->table_size * sizeof *labels->table;
+}

@@ -1,0 +1,47 @@
+/* labels.h -- which slot holds which label.
+ *
+ * Everything an index stores about a vector lies at its slot, a number from 0; slots of deleted vectors are
+ * given to the next ones. The table from labels to slots holds nothing but slots (4 bytes, at 50 to 80 %
+ * full) and looks the label up where it is stored anyway: about 14 bytes a label in all.
+ */
+#ifndef SACCADE_LABELS_H
+#define SACCADE_LABELS_H
+
+#include "engine/saccade.h"
+
+#define SAC_NO_SLOT UINT32_MAX
+
+/* Zero-initialised is empty. Readers may run beside each other, not beside a change. */
+typedef struct sac_labels {
+    uint64_t *label; /* [capacity], by slot; of a free slot: the next free one */
+    uint64_t *live;  /* bitmap over slots */
+    uint32_t *table; /* [table_size]: slots, open addressing with linear probing */
+    size_t capacity, table_size;
+    uint32_t slot_count; /* slots ever used; those past it are untouched */
+    uint32_t live_count;
+    uint32_t first_free; /* plus 1; 0: none */
+} sac_labels;
+
+void sac_labels_free(sac_labels *labels);
+
+/* Makes room, so that n insertions cannot fail. Errors: SAC_NO_MEMORY, SAC_TOO_LARGE (2^32 - 2 slots). */
+sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err);
+
+/* The label's slot, or SAC_NO_SLOT. */
+uint32_t sac_labels_find(const sac_labels *labels, uint64_t label);
+
+/* Gives a label that is not there a slot. Room was reserved. */
+uint32_t sac_labels_insert(sac_labels *labels, uint64_t label);
+
+/* Takes the label away and frees its slot. It is there. */
+void sac_labels_remove(sac_labels *labels, uint64_t label);
+
+static inline bool sac_labels_live(const sac_labels *labels, uint32_t slot)
+{
+    return labels->live[slot / 64] >> slot % 64 & 1;
+}
+
+/* Host memory in bytes. */
+uint64_t sac_labels_bytes(const sac_labels *labels);
+
+#endif

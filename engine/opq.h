@@ -1,0 +1,39 @@
+/* opq.h -- from a vector to what is coded: padded with zeros, or rotated so that the quantizer loses less.
+ *
+ * The rotation is learnt as in Ge, He, Ke, Sun, Optimized Product Quantization (CVPR 2013), the
+ * non-parametric way: quantize the rotated rows, then take the orthonormal matrix that brings the rows
+ * nearest to what they decoded to (orthogonal Procrustes), and again. That matrix is the polar factor of a
+ * product of the two, found by Newton-Schulz iteration, which is nothing but matrix products.
+ */
+#ifndef SACCADE_OPQ_H
+#define SACCADE_OPQ_H
+
+#include "engine/progress.h"
+#include "engine/workspace.h"
+
+typedef struct sac_rotation {
+    uint32_t in, out;   /* components before and after */
+    float *matrix;      /* host [out][in], orthonormal rows or columns; NULL: only zeros are appended */
+    sac_linear *linear; /* the same on the device */
+    const struct sac_ops *ops;
+} sac_rotation;
+
+/* Takes a copy of matrix (NULL allowed). */
+sac_status sac_rotation_open(sac_rotation *rotation, sac_device *device, uint32_t in, uint32_t out,
+                             const float *matrix, sac_error *err);
+void sac_rotation_close(sac_rotation *rotation); /* zero-initialised is allowed */
+
+/* *y is x itself where nothing changes, else a new piece of the workspace [n][out]. */
+sac_status sac_rotation_apply(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
+                              sac_span *y);
+
+/* Rounds of SAC_OPQ_ROUNDS: the meter advances by one each. */
+#define SAC_OPQ_ROUNDS 10u
+/* Rows that learning makes use of, at most. */
+#define SAC_OPQ_SAMPLE 32768u
+
+/* Learns a matrix [out][in] for a quantizer from n rows [n][in], n >= 2^nbits; out = m * dsub. */
+sac_status sac_opq_train(sac_workspace *ws, const sac_pq_shape *pq, uint64_t seed, size_t n, uint32_t in,
+                         const sac_span *x, float *matrix, sac_progress_meter *meter);
+
+#endif

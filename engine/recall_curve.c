@@ -1,0 +1,40 @@
+#include "engine/recall_curve.h"
+
+#include <math.h>
+
+/* Queries are strangers; the vectors that the curve was measured with have relatives in the index (other
+ * parts of the same photo) and helped to train it, which makes them easier. So a curve point has to miss this
+ * much less than what was asked for. */
+#define MISS_SHARE 0.6f
+
+/* The curve is measured for 10 results; more of them spread over more lists and lie deeper in the order of
+ * codes. */
+static uint32_t scaled(uint32_t value, uint32_t k, double power, uint32_t most)
+{
+    double factor = k > 10 ? pow(k / 10.0, power) : 1;
+    double wanted = ceil(value * factor);
+
+    return wanted < most ? (uint32_t)wanted : most;
+}
+
+void sac_recall_curve_pick(const sac_recall_curve *curve, float recall, uint32_t k, uint32_t nlist,
+                           uint32_t *nprobe, uint32_t *depth)
+{
+    sac_recall_point point = {.nprobe = nlist, .depth = SAC_DEPTH_MAX};
+    float needed = 1 - (1 - recall) * MISS_SHARE;
+
+    if (curve->count == 0) { /* a sixteenth of the lists at 0.95, all of them at 0.997 */
+        double share = 0.003 / (1 - fmin(recall, 0.997));
+        point.nprobe = (uint32_t)ceil(fmin(1, share) * nlist);
+        point.depth = 200;
+    }
+    for (uint32_t i = 0; i < curve->count; i++)
+        if (curve->points[i].recall >= needed) {
+            point = curve->points[i];
+            break;
+        }
+    *nprobe = scaled(point.nprobe, k, 0.25, nlist);
+    *depth = scaled(point.depth, k, 0.75, SAC_DEPTH_MAX);
+    if (*depth < k)
+        *depth = k;
+}

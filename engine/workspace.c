@@ -1,0 +1,271 @@
+#include "engine/workspace.h"
+
+#include <stdlib.h>
+
+enum { DEVICE, HOST };
+#define ALIGNMENT 64u
+#define BLOCK_BYTES ((size_t)64 << 10) /* of the first block */
+#define KEPT_BYTES ((size_t)64 << 20)  /* a workspace that grew beyond this is not kept */
+
+struct sac_workspace_block {
+    sac_workspace_block *below;
+    unsigned char *memory[2];
+    size_t used[2], bytes[2];
+};
+
+static void block_free(sac_device *device, sac_workspace_block *block)
+{
+    sac_buffer_free(device, block->memory[DEVICE]);
+    free(block->memory[HOST]);
+    free(block);
+}
+
+static sac_workspace_block *block_make(sac_device *device, size_t device_bytes, size_t host_bytes,
+                                       sac_error *err)
+{
+    sac_workspace_block *block = calloc(1, sizeof *block);
+    void *host = NULL, *memory = NULL;
+
+    if (block == NULL || posix_memalign(&host, ALIGNMENT, host_bytes) != 0) {
+        free(block);
+        sac_fail(err, SAC_NO_MEMORY, "no memory for %zu bytes of workspace", host_bytes);
+        return NULL;
+    }
+    block->memory[HOST] = host;
+    if (sac_buffer_alloc(device, device_bytes, 1, &memory, err) != SAC_OK) {
+        block_free(device, block);
+        return NULL;
+    }
+    block->memory[DEVICE] = memory;
+    block->bytes[DEVICE] = device_bytes;
+    block->bytes[HOST] = host_bytes;
+    return block;
+}
+
+void sac_workspace_pool_init(sac_workspace_pool *pool, sac_device *device)
+{
+    *pool = (sac_workspace_pool){.device = device};
+    pthread_mutex_init(&pool->lock, NULL);
+}
+
+static void workspace_free(sac_workspace *ws)
+{
+    while (ws->blocks != NULL) {
+        sac_workspace_block *block = ws->blocks;
+        ws->blocks = block->below;
+        block_free(ws->device, block);
+    }
+    free(ws);
+}
+
+void sac_workspace_pool_free(sac_workspace_pool *pool)
+{
+    while (pool->idle != NULL) {
+        sac_workspace *ws = pool->idle;
+        pool->idle = ws->idle_next;
+        workspace_free(ws);
+    }
+    pthread_mutex_destroy(&pool->lock);
+}
+
+sac_status sac_workspace_borrow(sac_workspace_pool *pool, sac_workspace **out, sac_error *err)
+{
+    sac_workspace *ws;
+    sac_status st;
+
+    *out = NULL;
+    pthread_mutex_lock(&pool->lock);
+    ws = pool->idle;
+    if (ws != NULL)
+        pool->idle = ws->idle_next;
+    pthread_mutex_unlock(&pool->lock);
+    if (ws == NULL) {
+        ws = calloc(1, sizeof *ws);
+        if (ws == NULL)
+            return sac_fail(err, SAC_NO_MEMORY, "no memory for a workspace");
+        ws->device = pool->device;
+        ws->ops = sac_device_ops(pool->device);
+    }
+    ws->err = err;
+    st = sac_stream_borrow(pool->device, 0, &ws->stream, err);
+    if (st != SAC_OK) {
+        workspace_free(ws);
+        return st;
+    }
+    *out = ws;
+    return SAC_OK;
+}
+
+void sac_workspace_give_back(sac_workspace_pool *pool, sac_workspace *ws)
+{
+    if (ws == NULL)
+        return;
+    sac_workspace_reset(ws);
+    sac_stream_give_back(ws->stream);
+    ws->stream = NULL;
+    ws->err = NULL;
+    if (ws->blocks != NULL && ws->blocks->bytes[DEVICE] + ws->blocks->bytes[HOST] > KEPT_BYTES) {
+        workspace_free(ws);
+        return;
+    }
+    pthread_mutex_lock(&pool->lock);
+    ws->idle_next = pool->idle;
+    pool->idle = ws;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+/* Several blocks become one of their size, which the next use will not outgrow. */
+void sac_workspace_reset(sac_workspace *ws)
+{
+    size_t bytes[2] = {0, 0};
+
+    sac_stream_wait(ws->stream);
+    if (ws->blocks == NULL)
+        return;
+    if (ws->blocks->below == NULL) {
+        ws->blocks->used[DEVICE] = ws->blocks->used[HOST] = 0;
+        return;
+    }
+    while (ws->blocks != NULL) {
+        sac_workspace_block *block = ws->blocks;
+        ws->blocks = block->below;
+        bytes[DEVICE] += block->bytes[DEVICE];
+        bytes[HOST] += block->bytes[HOST];
+        block_free(ws->device, block);
+    }
+    if (bytes[DEVICE] + bytes[HOST] <= KEPT_BYTES)
+        ws->blocks = block_make(ws->device, bytes[DEVICE], bytes[HOST], NULL); /* tried again when needed */
+}
+
+sac_workspace_mark sac_workspace_save(const sac_workspace *ws)
+{
+    sac_workspace_mark mark = {.block = ws->blocks};
+
+    if (ws->blocks != NULL) {
+        mark.used[DEVICE] = ws->blocks->used[DEVICE];
+        mark.used[HOST] = ws->blocks->used[HOST];
+    }
+    return mark;
+}
+
+void sac_workspace_restore(sac_workspace *ws, sac_workspace_mark mark)
+{
+    sac_stream_wait(ws->stream);
+    while (ws->blocks != mark.block) {
+        sac_workspace_block *block = ws->blocks;
+        ws->blocks = block->below;
+        block_free(ws->device, block);
+    }
+    if (ws->blocks != NULL) {
+        ws->blocks->used[DEVICE] = mark.used[DEVICE];
+        ws->blocks->used[HOST] = mark.used[HOST];
+    }
+}
+
+static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
+{
+    size_t bytes;
+    void *piece;
+
+    if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX / 4) {
+        sac_fail(ws->err, SAC_NO_MEMORY, "%zu times %zu bytes are beyond any memory", count, size);
+        return NULL;
+    }
+    bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT; /* never nothing */
+    if (ws->blocks == NULL || ws->blocks->bytes[kind] - ws->blocks->used[kind] < bytes) {
+        size_t sizes[2] = {BLOCK_BYTES, BLOCK_BYTES};
+        sac_workspace_block *block;
+
+        sizes[kind] = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+        block = block_make(ws->device, sizes[DEVICE], sizes[HOST], ws->err);
+        if (block == NULL)
+            return NULL;
+        block->below = ws->blocks;
+        ws->blocks = block;
+    }
+    piece = ws->blocks->memory[kind] + ws->blocks->used[kind];
+    ws->blocks->used[kind] += bytes;
+    return piece;
+}
+
+void *sac_workspace_device(sac_workspace *ws, size_t count, size_t size)
+{
+    return take(ws, DEVICE, count, size);
+}
+
+void *sac_workspace_host(sac_workspace *ws, size_t count, size_t size)
+{
+    return take(ws, HOST, count, size);
+}
+
+bool sac_workspace_span(sac_workspace *ws, size_t count, size_t size, sac_span *out)
+{
+    out->bytes = count * size;
+    out->device = take(ws, DEVICE, count, size);
+    out->host = sac_device_host_visible(ws->device) ? out->device : take(ws, HOST, count, size);
+    return out->device != NULL && out->host != NULL;
+}
+
+sac_status sac_span_push(sac_workspace *ws, const sac_span *span)
+{
+    if (span->host == span->device)
+        return SAC_OK;
+    if (sac_stream_upload(ws->stream, span->device, span->host, span->bytes) != SAC_OK)
+        return sac_fail(ws->err, SAC_DEVICE_LOST, "cannot copy %zu bytes to the device", span->bytes);
+    return SAC_OK;
+}
+
+sac_status sac_span_pull(sac_workspace *ws, const sac_span *span)
+{
+    sac_status st = SAC_OK;
+
+    if (span->host != span->device)
+        st = sac_stream_download(ws->stream, span->host, span->device, span->bytes);
+    if (st == SAC_OK)
+        st = sac_stream_wait(ws->stream);
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "cannot copy %zu bytes from the device", span->bytes);
+    return SAC_OK;
+}
+
+/* ---- operations ------------------------------------------------------------------------------------- */
+
+static sac_status reserve(sac_workspace *ws, size_t bytes)
+{
+    sac_status st = sac_stream_wait(ws->stream);
+
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "the device failed before the next operation");
+    return sac_stream_reserve(ws->stream, bytes, ws->err);
+}
+
+static sac_status outcome(sac_workspace *ws, sac_status st, const char *name)
+{
+    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "operation %s: %s", name, sac_status_text(st));
+}
+
+#define SAC_RUN(op)                                                             \
+    sac_status sac_run_##op(sac_workspace *ws, const struct sac_##op##_args *a) \
+    {                                                                           \
+        return outcome(ws, ws->ops->op(ws->stream, a), #op);                    \
+    }
+#define SAC_RUN_WITH_SCRATCH(op)                                                 \
+    sac_status sac_run_##op(sac_workspace *ws, const struct sac_##op##_args *a)  \
+    {                                                                            \
+        sac_status st = reserve(ws, ws->ops->op##_scratch(ws->device, a));       \
+        return st == SAC_OK ? outcome(ws, ws->ops->op(ws->stream, a), #op) : st; \
+    }
+
+SAC_RUN(norms)
+SAC_RUN_WITH_SCRATCH(assign)
+SAC_RUN(cluster_sums)
+SAC_RUN_WITH_SCRATCH(nearest)
+SAC_RUN(gather_distances)
+SAC_RUN(rows_write)
+SAC_RUN(rows_read)
+SAC_RUN_WITH_SCRATCH(pq_encode)
+SAC_RUN(list_write)
+SAC_RUN(list_move)
+SAC_RUN(pq_table)
+SAC_RUN_WITH_SCRATCH(pq_scan)
+SAC_RUN_WITH_SCRATCH(linear)
