@@ -26,5 +26,9 @@ sac_status sac_attention_avx2(sac_stream *s, const struct sac_attention_args *a)
 size_t sac_attention_scratch_avx2(const sac_device *d, const struct sac_attention_args *a);
 sac_status sac_attention_avx512(sac_stream *s, const struct sac_attention_args *a);
 size_t sac_attention_scratch_avx512(const sac_device *d, const struct sac_attention_args *a);
+size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_args *a);
+sac_status sac_pq_scan_avx2(sac_stream *s, const struct sac_pq_scan_args *a);
+sac_status sac_pq_scan_avx512(sac_stream *s, const struct sac_pq_scan_args *a);
+sac_status sac_pq_scan_vbmi(sac_stream *s, const struct sac_pq_scan_args *a);
 
 #endif

@@ -70,13 +70,16 @@ sac_status sac_cpu_features(const char *isa, uint32_t *out, sac_error *err)
     }
     if (isa == NULL || isa[0] == '\0' || strcmp(isa, "avx512") == 0)
         allowed = ~0u;
+    else if (strcmp(isa, "avx512core") == 0)
+        allowed = SAC_CPU_AVX2 | SAC_CPU_AVX512;
     else if (strcmp(isa, "avx2") == 0)
         allowed = SAC_CPU_AVX2;
     else if (strcmp(isa, "base") == 0)
         allowed = 0;
     else
         return sac_fail(err, SAC_INVALID_ARGUMENT,
-                        "%s \"%s\" is unknown; use \"avx512\", \"avx2\" or \"base\"", from, isa);
+                        "%s \"%s\" is unknown; use \"avx512\", \"avx512core\", \"avx2\" or \"base\"", from,
+                        isa);
     *out = detect() & allowed;
     return SAC_OK;
 }

@@ -17,8 +17,8 @@ enum sac_cpu_feature {
 };
 
 /* Asks CPUID for the instructions and XGETBV whether the system saves their registers, and keeps what `isa`
- * allows at most: "avx512", "avx2" or "base"; NULL: the environment's SACCADE_CPU__ISA, else everything.
- * Errors: SAC_INVALID_ARGUMENT for another word. */
+ * allows at most: "avx512", "avx512core" (what every CPU with AVX-512 has), "avx2" or "base"; NULL: the
+ * environment's SACCADE_CPU__ISA, else everything. Errors: SAC_INVALID_ARGUMENT for another word. */
 sac_status sac_cpu_features(const char *isa, uint32_t *out, sac_error *err);
 
 /* "AVX-512 VBMI VNNI BF16 AMX", "AVX2" or "baseline", cut to fit. */

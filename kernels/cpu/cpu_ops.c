@@ -5,6 +5,24 @@
 
 #include <stdio.h>
 
+#if defined(SACCADE_X86)
+
+/* Vectors, product quantizer and inverted lists. */
+static void vectors_fill(struct sac_ops *ops, uint32_t features)
+{
+    if (!(features & SAC_CPU_AVX2))
+        return;
+    ops->pq_scan = sac_pq_scan_avx2;
+    ops->pq_scan_scratch = sac_pq_scan_scratch_cpu;
+    if (!(features & SAC_CPU_AVX512))
+        return;
+    ops->pq_scan = sac_pq_scan_avx512;
+    if (features & SAC_CPU_VBMI)
+        ops->pq_scan = sac_pq_scan_vbmi;
+}
+
+#endif
+
 void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 {
     ops->patchify = sac_patchify_cpu;
@@ -15,6 +33,7 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
     ops->linear_scratch = sac_linear_scratch_cpu;
     ops->tokens = sac_tokens_cpu;
 #if defined(SACCADE_X86)
+    vectors_fill(ops, features);
     if (!(features & SAC_CPU_AVX2))
         return;
     ops->resize = sac_resize_avx2;

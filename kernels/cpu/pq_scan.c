@@ -1,0 +1,324 @@
+/* The product quantizer's scan: bytes decide who is looked at, f32 decides the order.
+ *
+ * A query's table is rounded to bytes once; pages are scanned with those, and whatever cannot be excluded is
+ * kept. What is left in the end gets its distance from the f32 table, in the order of additions of the twin,
+ * so results are the twin's to the bit whatever the instruction set, the number of threads and the split. On
+ * clustered data less than twice `depth` entries are computed again.
+ *
+ * Many queries: one task each. Fewer queries than threads: the pages of a query are split between the
+ * threads.
+ */
+#include "kernels/cpu/pq_scan.h"
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/keys.h"
+#include "kernels/page.h"
+#include "kernels/ref/ref.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    SPLIT_PAGES = 16, /* pages of a task when a query is split: 4096 entries */
+    PREFETCH_BYTES = 1024,
+    EXACT_LANES = 8, /* entries computed side by side, to hide the latency of additions */
+};
+
+struct worker {
+    struct sac_pq_bytes bytes;
+    float *min;      /* [m] */
+    float *distance; /* [SAC_PAGE_ROWS] */
+    struct sac_reservoir r;
+};
+
+struct scan {
+    const struct sac_pq_scan_args *args;
+    const struct sac_pq_scan_kernels *kernels;
+    struct worker *workers;
+    size_t query;                     /* split only */
+    const struct sac_pq_bytes *bytes; /* split only: the query's table, shared */
+};
+
+static uint32_t depth_max(const struct sac_pq_scan_args *a)
+{
+    uint32_t depth = 1;
+
+    for (size_t q = 0; q < a->query_count; q++)
+        depth = a->depths[q] > depth ? a->depths[q] : depth;
+    return depth;
+}
+
+size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_args *a)
+{
+    uint32_t depth = depth_max(a);
+    size_t each = sac_scratch_size(a->pq.m + 1, SAC_PQ_TABLE_STRIDE) +
+                  sac_scratch_size(a->pq.m, sizeof(float)) + sac_scratch_size(SAC_PAGE_ROWS, sizeof(float)) +
+                  sac_reservoir_scratch(depth, true);
+
+    return sac_scratch_size(d->threads, sizeof(struct worker)) + d->threads * each +
+           sac_scratch_size((size_t)d->threads * 2 * sac_reservoir_capacity(depth), sizeof(uint64_t));
+}
+
+/* The keys of all workers are one array, so that merging is moving. */
+static struct worker *workers_take(sac_stream *s, const struct sac_pq_scan_args *a)
+{
+    uint32_t threads = s->device->threads, depth = depth_max(a), capacity = sac_reservoir_capacity(depth);
+    struct worker *workers = sac_scratch_take(s, threads, sizeof *workers);
+    uint64_t *keys = sac_scratch_take(s, (size_t)threads * 2 * capacity, sizeof *keys);
+
+    if (workers == NULL || keys == NULL)
+        return NULL;
+    for (uint32_t i = 0; i < threads; i++) {
+        struct worker *w = &workers[i];
+
+        w->bytes.table = sac_scratch_take(s, a->pq.m + 1, SAC_PQ_TABLE_STRIDE);
+        w->min = sac_scratch_take(s, a->pq.m, sizeof *w->min);
+        w->distance = sac_scratch_take(s, SAC_PAGE_ROWS, sizeof *w->distance);
+        w->r.keys = keys + (size_t)i * 2 * capacity;
+        if (w->bytes.table == NULL || w->min == NULL || w->distance == NULL ||
+            !sac_reservoir_take(s, &w->r, depth, true))
+            return NULL;
+    }
+    return workers;
+}
+
+static const float *query_table(const struct sac_pq_scan_args *a, size_t q)
+{
+    return a->tables + (q * a->pq.m << a->pq.nbits);
+}
+
+/* Rounds the query's table. The error covers the rounding to bytes and all rounding of f32 sums, here and in
+ * the exact distance, except what grows with the bias (see SLOP). */
+static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
+{
+    const struct sac_pq_scan_args *a = scan->args;
+    uint32_t m = a->pq.m, levels = 65535 / m < 255 ? 65535 / m : 255; /* sums fit 16 bits */
+    float range = scan->kernels->ranges(query_table(a, q), m, a->pq.nbits, w->min);
+    double offset = 0.0, magnitude = 0.0;
+
+    for (uint32_t j = 0; j < m; j++) {
+        offset += w->min[j];
+        magnitude += fabs(w->min[j]) + range;
+    }
+    for (uint32_t p = 0; p < a->probe_counts[q]; p++)
+        magnitude = fmax(magnitude, fabs(a->probes[q][p].base));
+    w->bytes.m = m;
+    w->bytes.nbits = a->pq.nbits;
+    w->bytes.unit = range / (float)levels;
+    w->bytes.offset = (float)offset;
+    w->bytes.error = 0.501f * (float)m * w->bytes.unit + 4.0f * (float)(m + 8) * 0x1p-24f * (float)magnitude;
+    scan->kernels->round(query_table(a, q), m, a->pq.nbits, w->min,
+                         range > 0.0f ? (float)levels / range : 0.0f, w->bytes.table);
+    if (a->pq.nbits == 4 && m % 2 == 1) /* the odd one's partner */
+        memset(w->bytes.table + (size_t)m * 16, 0, 16);
+    if (scan->kernels->arrange != NULL)
+        scan->kernels->arrange(w->bytes.table, m, a->pq.nbits);
+}
+
+/* Distances of EXACT_LANES entries as the twin adds them: base + bias, then the sub-quantizers in order. */
+static void exact_lanes(const struct sac_pq_scan_args *a, const float *table, const uint8_t *const *codes,
+                        float *sums)
+{
+    if (a->pq.nbits == 4) {
+        for (uint32_t j = 0; j < a->pq.m; j++)
+            for (uint32_t e = 0; e < EXACT_LANES; e++)
+                sums[e] += table[j * 16 + (codes[e][(size_t)(j / 2) * SAC_BLOCK_ROWS] >> j % 2 * 4 & 0xf)];
+        return;
+    }
+    for (uint32_t j = 0; j < a->pq.m; j++)
+        for (uint32_t e = 0; e < EXACT_LANES; e++)
+            sums[e] += table[((size_t)j << a->pq.nbits) + codes[e][(size_t)j * SAC_BLOCK_ROWS]];
+}
+
+/* Replaces approximate distances by exact ones, and makes keys of (exact distance, slot). */
+static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_reservoir *r)
+{
+    const float *table = query_table(a, q);
+
+    for (uint32_t i = 0; i < r->count; i += EXACT_LANES) {
+        const uint8_t *codes[EXACT_LANES];
+        float sums[EXACT_LANES];
+        uint32_t slots[EXACT_LANES], lanes = r->count - i < EXACT_LANES ? r->count - i : EXACT_LANES;
+
+        for (uint32_t e = 0; e < EXACT_LANES; e++) {
+            uint32_t at = i + (e < lanes ? e : 0), page = r->index[at] / SAC_PAGE_ROWS;
+            uint32_t line = r->index[at] % SAC_PAGE_ROWS;
+
+            codes[e] = a->page_codes[page] + sac_page_block(&a->pq, line) + line % SAC_BLOCK_ROWS;
+            slots[e] = a->page_slots[page][line];
+            sums[e] = a->probes[q][r->tag[at]].base + a->page_bias[page][line];
+        }
+        exact_lanes(a, table, codes, sums);
+        for (uint32_t e = 0; e < lanes; e++) {
+            r->distance[i + e] = sums[e];
+            r->keys[i + e] = sac_key(sums[e], slots[e]);
+        }
+    }
+}
+
+/* Rounding of f32 sums relative to the distance itself: what a large bias adds to the error. */
+static float slop(const struct sac_pq_bytes *bytes)
+{
+    return 4.0f * (float)(bytes->m + 8) * 0x1p-24f;
+}
+
+static void make_room(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
+                      struct sac_reservoir *r)
+{
+    sac_reservoir_prune(r, scan->kernels->sieve, 2.0f * bytes->error, slop(bytes));
+    if (r->count + 2 * SAC_FILTER_ROWS <= r->capacity)
+        return;
+    exact_make(scan->args, q, r); /* too many within the error of each other, duplicates for example */
+    r->threshold = sac_reservoir_keep(r);
+    r->threshold += 2.0f * bytes->error + slop(bytes) * fabsf(r->threshold);
+}
+
+static void prefetch_page(const struct sac_pq_scan_args *a, uint32_t page)
+{
+    size_t bytes = SAC_PAGE_ROWS * sac_pq_code_bytes(a->pq.m, a->pq.nbits);
+
+    bytes = bytes < PREFETCH_BYTES ? bytes : PREFETCH_BYTES;
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(a->page_codes[page] + i);
+    for (size_t i = 0; i < SAC_PAGE_ROWS; i += 16)
+        __builtin_prefetch(a->page_bias[page] + i);
+}
+
+static void scan_page(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
+                      uint32_t probe, uint32_t page, uint32_t lines)
+{
+    const struct sac_pq_scan_args *a = scan->args;
+    uint32_t before;
+
+    if (!sac_reservoir_has_room(&w->r))
+        make_room(scan, q, bytes, &w->r);
+    scan->kernels->distances(bytes, a->page_codes[page], a->page_bias[page],
+                             a->probes[q][probe].base + bytes->offset,
+                             (lines + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS, w->distance);
+    before = w->r.count;
+    scan->kernels->sieve->filter(&w->r, w->distance, lines, page * SAC_PAGE_ROWS, NULL);
+    for (uint32_t i = before; i < w->r.count; i++)
+        w->r.tag[i] = probe;
+}
+
+/* Scans pages first..end-1 of the query's probes, counted through all probes in order. */
+static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
+                       size_t first, size_t end)
+{
+    const struct sac_pq_scan_args *a = scan->args;
+    size_t before = 0; /* pages of the probes before this one */
+
+    for (uint32_t p = 0; p < a->probe_counts[q] && before < end; p++) {
+        const sac_list_view *list = &a->lists[a->probes[q][p].list];
+        uint32_t pages = (list->row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+
+        for (uint32_t i = first > before ? (uint32_t)(first - before) : 0; i < pages && before + i < end;
+             i++) {
+            uint32_t rows = list->row_count - i * SAC_PAGE_ROWS;
+
+            if (i + 1 < pages)
+                prefetch_page(a, list->pages[i + 1]);
+            scan_page(scan, q, bytes, w, p, list->pages[i], rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS);
+        }
+        before += pages;
+    }
+}
+
+/* Leaves exact keys of what may be among the nearest in r->keys; returns how many. */
+static uint32_t finish(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
+                       struct sac_reservoir *r)
+{
+    sac_reservoir_prune(r, scan->kernels->sieve, 2.0f * bytes->error, slop(bytes));
+    exact_make(scan->args, q, r);
+    if (r->count <= r->k)
+        return r->count;
+    sac_keys_select(r->keys, r->count, r->k);
+    return r->k;
+}
+
+static void start(const struct scan *scan, size_t q, struct worker *w)
+{
+    w->r.k = scan->args->depths[q];
+    sac_reservoir_clear(&w->r);
+}
+
+static void scan_query(void *context, uint32_t task, uint32_t worker)
+{
+    const struct scan *scan = context;
+    const struct sac_pq_scan_args *a = scan->args;
+    struct worker *w = &scan->workers[worker];
+    uint32_t count;
+
+    start(scan, task, w);
+    bytes_make(scan, task, w);
+    scan_pages(scan, task, &w->bytes, w, 0, SIZE_MAX);
+    count = finish(scan, task, &w->bytes, &w->r);
+    sac_keys_write(w->r.keys, count, a->depths[task], a->out_distance[task], a->out_slot[task]);
+}
+
+static void scan_part(void *context, uint32_t task, uint32_t worker)
+{
+    const struct scan *scan = context;
+
+    scan_pages(scan, scan->query, scan->bytes, &scan->workers[worker], (size_t)task * SPLIT_PAGES,
+               (size_t)(task + 1) * SPLIT_PAGES);
+}
+
+static size_t query_pages(const struct sac_pq_scan_args *a, size_t q)
+{
+    size_t pages = 0;
+
+    for (uint32_t p = 0; p < a->probe_counts[q]; p++)
+        pages += (a->lists[a->probes[q][p].list].row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+    return pages;
+}
+
+/* All threads on one query; each keeps what it finds, the caller merges. */
+static void scan_split(sac_stream *s, struct scan *scan, size_t q, size_t pages)
+{
+    const struct sac_pq_scan_args *a = scan->args;
+    uint64_t *keys = scan->workers[0].r.keys;
+    size_t count = 0;
+
+    bytes_make(scan, q, &scan->workers[0]);
+    scan->query = q;
+    scan->bytes = &scan->workers[0].bytes;
+    for (uint32_t i = 0; i < s->device->threads; i++)
+        start(scan, q, &scan->workers[i]);
+    sac_parallel_for(s, (uint32_t)((pages + SPLIT_PAGES - 1) / SPLIT_PAGES), scan_part, scan);
+    for (uint32_t i = 0; i < s->device->threads; i++) {
+        uint32_t found = finish(scan, q, scan->bytes, &scan->workers[i].r);
+
+        memmove(keys + count, scan->workers[i].r.keys, found * sizeof *keys);
+        count += found;
+    }
+    sac_keys_write(keys, count, a->depths[q], a->out_distance[q], a->out_slot[q]);
+}
+
+sac_status sac_pq_scan_run(sac_stream *s, const struct sac_pq_scan_args *a,
+                           const struct sac_pq_scan_kernels *kernels)
+{
+    struct scan scan = {.args = a, .kernels = kernels};
+
+    assert(a->pq.m >= 1 && a->pq.nbits >= 4 && a->pq.nbits <= 8 && a->query_count <= UINT32_MAX);
+    if (a->query_count == 0)
+        return SAC_OK;
+    sac_scratch_reset(s);
+    scan.workers = workers_take(s, a);
+    if (scan.workers == NULL)
+        return SAC_NO_MEMORY;
+    if (s->device->threads == 1 || a->query_count >= s->device->threads) {
+        sac_parallel_for(s, (uint32_t)a->query_count, scan_query, &scan);
+        return SAC_OK;
+    }
+    for (size_t q = 0; q < a->query_count; q++) {
+        size_t pages = query_pages(a, q);
+
+        if (pages < 2 * SPLIT_PAGES)
+            scan_query(&scan, (uint32_t)q, 0);
+        else
+            scan_split(s, &scan, q, pages);
+    }
+    return SAC_OK;
+}

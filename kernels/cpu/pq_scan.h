@@ -1,0 +1,46 @@
+/* pq_scan.h -- between the scan's driver (pq_scan.c) and its inner loops, one set an instruction set. */
+#ifndef SACCADE_CPU_PQ_SCAN_H
+#define SACCADE_CPU_PQ_SCAN_H
+
+#include "kernels/cpu/reservoir.h"
+
+/* A query's table rounded to bytes: sum_j table[j][code] is within `error` of offset + unit * sum of bytes.
+ */
+struct sac_pq_bytes {
+    uint32_t m, nbits;
+    uint8_t *table; /* the kernel's own layout, at most SAC_PQ_TABLE_STRIDE bytes a sub-quantizer */
+    float unit, offset, error;
+};
+
+#define SAC_PQ_TABLE_STRIDE 256u
+
+struct sac_pq_scan_kernels {
+    /* The smallest of each row's values, and the largest range of any row. Rows have 2^nbits values. */
+    float (*ranges)(const float *table, uint32_t m, uint32_t nbits, float *min);
+    /* byte = round((value - min) * scale), in the plain order [m][2^nbits]. */
+    void (*round)(const float *table, uint32_t m, uint32_t nbits, const float *min, float scale,
+                  uint8_t *out);
+    /* From the plain order to the kernel's own; the memory may be the same. NULL: nothing to do. */
+    void (*arrange)(uint8_t *table, uint32_t m, uint32_t nbits);
+    /* distance[i] = (base + bias[i]) + unit * sum of bytes, for block_count blocks of 64 entries. */
+    void (*distances)(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias, float base,
+                      uint32_t block_count, float *distance);
+    const struct sac_sieve *sieve;
+};
+
+sac_status sac_pq_scan_run(sac_stream *s, const struct sac_pq_scan_args *a,
+                           const struct sac_pq_scan_kernels *kernels);
+
+/* Shared between instruction sets. */
+float sac_pq_ranges_avx2(const float *table, uint32_t m, uint32_t nbits, float *min);
+void sac_pq_round_avx2(const float *table, uint32_t m, uint32_t nbits, const float *min, float scale,
+                       uint8_t *out);
+void sac_pq_arrange_avx2(uint8_t *table, uint32_t m, uint32_t nbits);
+void sac_pq_distances_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
+                           float base, uint32_t block_count, float *distance);
+void sac_pq_distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
+                            float base, uint32_t block_count, float *distance);
+void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
+                              float base, uint32_t block_count, float *distance);
+
+#endif

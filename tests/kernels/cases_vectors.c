@@ -1,0 +1,476 @@
+/* Cases of the operations on plain vectors. */
+#include "tests/kernels/cases.h"
+
+#include "kernels/half.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+
+enum { PAGE_ROWS = 100 }; /* no multiple of any vector width */
+
+/* ---- norms ---- */
+
+static const struct kernel_case norms_cases[] = {
+    {.n = 0, .dim = 8},
+    {.n = 1, .dim = 1},
+    {.n = 3, .dim = 7},
+    {.n = 16, .dim = 8},
+    {.n = 17, .dim = 15},
+    {.n = 31, .dim = 16},
+    {.n = 33, .dim = 17},
+    {.n = 5, .dim = 31},
+    {.n = 40, .dim = 33},
+    {.n = 900, .dim = 128},
+    {.n = 70, .dim = 511},
+    {.n = 70, .dim = 1024},
+    {.n = 50, .dim = 24, .flags = CASE_NAN},
+    {.n = 100000, .dim = 128, .flags = CASE_BENCH},
+};
+
+static void norms_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+
+    data->args.norms = (struct sac_norms_args){.n = c->n, .dim = c->dim};
+    data->args.norms.x = kernel_random_rows(data, c->n, c->dim);
+    data->out_bytes[0] = c->n * sizeof(float);
+    data->bytes = 4.0 * c->n * c->dim;
+    data->flops = 2.0 * c->n * c->dim;
+}
+
+static sac_status norms_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    struct sac_norms_args a = data->args.norms;
+
+    a.out = out[0];
+    return sac_device_ops(sac_stream_device(stream))->norms(stream, &a);
+}
+
+static const char *norms_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const float *norms = want[0], *got_norms = got[0];
+
+    for (size_t i = 0; i < data->c->n; i++)
+        if (!kernel_near(norms[i], got_norms[i], 1e-5f, norms[i]))
+            return "wrong norm";
+    return NULL;
+}
+
+const struct kernel_op norms_op = {"norms",    norms_cases, COUNT(norms_cases),
+                                   norms_make, norms_run,   norms_check};
+
+/* ---- assign ---- */
+
+static const struct kernel_case assign_cases[] = {
+    {.n = 0, .dim = 8, .k = 3},
+    {.n = 1, .dim = 1, .k = 1},
+    {.n = 7, .dim = 3, .k = 2},
+    {.n = 33, .dim = 17, .k = 31},
+    {.n = 100, .dim = 16, .k = 33, .flags = CASE_NAN},
+    {.n = 301, .dim = 128, .k = 100, .flags = CASE_INTEGERS},
+    {.n = 500, .dim = 96, .k = 257},
+    {.n = 200, .dim = 40, .k = 64, .flags = CASE_DUPLICATES},
+    {.n = 50, .dim = 511, .k = 65},
+    {.n = 1000, .dim = 5, .k = 1000},
+    {.n = 20000, .dim = 128, .k = 1024, .flags = CASE_BENCH},
+    {.n = 4000, .dim = 768, .k = 1024, .flags = CASE_BENCH},
+};
+
+static void assign_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    struct sac_assign_args *a = &data->args.assign;
+    float *norms = kernel_block(data, c->k, sizeof *norms), *centroids;
+    struct kernel_case plain = *c;
+
+    *a = (struct sac_assign_args){.n = c->n, .dim = c->dim, .k = c->k};
+    a->x = kernel_random_rows(data, c->n, c->dim);
+    plain.flags &= ~(uint32_t)CASE_NAN; /* centroids are finite */
+    data->c = &plain;
+    centroids = kernel_random_rows(data, c->k, c->dim);
+    data->c = c;
+    for (uint32_t i = 0; i < c->k; i++) {
+        double norm = 0.0;
+
+        for (uint32_t d = 0; d < c->dim; d++)
+            norm += (double)centroids[(size_t)i * c->dim + d] * centroids[(size_t)i * c->dim + d];
+        norms[i] = (float)norm;
+    }
+    a->centroids = centroids;
+    a->centroid_norms = norms;
+    data->out_bytes[0] = c->n * sizeof(uint32_t);
+    data->out_bytes[1] = c->n % 2 == 0 ? c->n * sizeof(float) : 0;
+    data->bytes = 4.0 * c->dim * ((double)c->n + c->k);
+    data->flops = 2.0 * c->n * c->k * c->dim;
+}
+
+static sac_status assign_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));
+    struct sac_assign_args a = data->args.assign;
+    sac_status st;
+
+    a.index = out[0];
+    a.distance = data->out_bytes[1] > 0 ? out[1] : NULL;
+    st = sac_stream_reserve(stream, ops->assign_scratch(sac_stream_device(stream), &a), NULL);
+    return st != SAC_OK ? st : ops->assign(stream, &a);
+}
+
+static double l2sq(const float *x, const float *y, uint32_t dim)
+{
+    double sum = 0.0;
+
+    for (uint32_t d = 0; d < dim; d++)
+        sum += ((double)x[d] - y[d]) * ((double)x[d] - y[d]);
+    return sum;
+}
+
+static double norm(const float *x, uint32_t dim)
+{
+    double sum = 0.0;
+
+    for (uint32_t d = 0; d < dim; d++)
+        sum += (double)x[d] * x[d];
+    return sum;
+}
+
+static const char *assign_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const struct sac_assign_args *a = &data->args.assign;
+    const uint32_t *index = want[0], *got_index = got[0];
+    const float *distance = data->out_bytes[1] > 0 ? want[1] : NULL, *got_distance = got[1];
+
+    for (size_t i = 0; i < a->n; i++) {
+        const float *x = a->x + i * a->dim, *centroid;
+
+        if (got_index[i] >= a->k)
+            return "no such centroid";
+        centroid = a->centroids + (size_t)got_index[i] * a->dim;
+        if (got_index[i] != index[i]) {
+            double other = l2sq(x, a->centroids + (size_t)index[i] * a->dim, a->dim);
+
+            if (data->c->flags & (CASE_INTEGERS | CASE_DUPLICATES | CASE_NAN))
+                return "another centroid where distances are exact, tie or are NaN";
+            if (l2sq(x, centroid, a->dim) > other + 1e-5 * (norm(x, a->dim) + norm(centroid, a->dim)))
+                return "a centroid that is not the nearest";
+        }
+        if (distance != NULL && !kernel_near(distance[i], got_distance[i], 1e-5f,
+                                             (float)(norm(x, a->dim) + norm(centroid, a->dim))))
+            return "wrong distance";
+    }
+    return NULL;
+}
+
+const struct kernel_op assign_op = {"assign",    assign_cases, COUNT(assign_cases),
+                                    assign_make, assign_run,   assign_check};
+
+/* ---- cluster_sums ---- */
+
+static const struct kernel_case cluster_sums_cases[] = {
+    {.n = 0, .dim = 3, .k = 2},
+    {.n = 1, .dim = 1, .k = 1},
+    {.n = 100, .dim = 17, .k = 7},
+    {.n = 3000, .dim = 128, .k = 100},
+    {.n = 500, .dim = 33, .k = 600},
+    {.n = 100, .dim = 200, .k = 1},
+    {.n = 2000, .dim = 64, .k = 9, .flags = CASE_INTEGERS},
+    {.n = 100000, .dim = 128, .k = 1024, .flags = CASE_BENCH},
+};
+
+static void cluster_sums_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    uint32_t *index = kernel_block(data, c->n, sizeof *index);
+
+    for (uint32_t i = 0; i < c->n; i++)
+        index[i] = kernel_random(data, c->k);
+    data->args.cluster_sums =
+        (struct sac_cluster_sums_args){.n = c->n, .dim = c->dim, .index = index, .k = c->k};
+    data->args.cluster_sums.x = kernel_random_rows(data, c->n, c->dim);
+    data->out_bytes[0] = sizeof(float) * c->k * c->dim;
+    data->out_bytes[1] = sizeof(uint32_t) * c->k;
+    data->bytes = 4.0 * c->n * c->dim;
+    data->flops = 1.0 * c->n * c->dim;
+}
+
+static sac_status cluster_sums_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    struct sac_cluster_sums_args a = data->args.cluster_sums;
+
+    a.sums = out[0];
+    a.counts = out[1];
+    return sac_device_ops(sac_stream_device(stream))->cluster_sums(stream, &a);
+}
+
+static const char *cluster_sums_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const float *sums = want[0], *got_sums = got[0];
+
+    if (memcmp(want[1], got[1], data->out_bytes[1]) != 0)
+        return "wrong count";
+    for (size_t i = 0; i < data->out_bytes[0] / sizeof(float); i++)
+        if (!kernel_near(sums[i], got_sums[i], 1e-5f, (float)data->c->n / (float)data->c->k + 10.0f))
+            return "wrong sum";
+    return NULL;
+}
+
+const struct kernel_op cluster_sums_op = {"cluster_sums",    cluster_sums_cases, COUNT(cluster_sums_cases),
+                                          cluster_sums_make, cluster_sums_run,   cluster_sums_check};
+
+/* ---- nearest ---- */
+
+#define IP SAC_DISTANCE_NEG_IP
+
+static const struct kernel_case nearest_cases[] = {
+    {.n = 0, .dim = 4, .k = 3, .queries = 2},
+    {.n = 10, .dim = 4, .k = 3, .queries = 0},
+    {.n = 1, .dim = 1, .k = 2, .queries = 1},
+    {.n = 15, .dim = 7, .k = 4, .queries = 1},
+    {.n = 17, .dim = 33, .k = 100, .queries = 3, .distance = IP},
+    {.n = 257, .dim = 16, .k = 1, .queries = 1, .flags = CASE_LIVE},
+    {.n = 1000, .dim = 128, .k = 10, .queries = 1, .flags = CASE_INTEGERS},
+    {.n = 3000, .dim = 96, .k = 100, .queries = 5, .dtype = SAC_F16, .flags = CASE_LIVE},
+    {.n = 3000, .dim = 31, .k = 10, .queries = 1, .dtype = SAC_F16, .distance = IP},
+    {.n = 9000, .dim = 24, .k = 50, .queries = 2, .flags = CASE_DUPLICATES | CASE_LIVE},
+    {.n = 9000, .dim = 8, .k = 4096, .queries = 1},
+    {.n = 5000, .dim = 32, .k = 20, .queries = 1, .distance = IP},
+    /* batches with norms, which may be computed as matrix products */
+    {.n = 20, .dim = 5, .k = 30, .queries = 40, .flags = CASE_NORMS},
+    {.n = 3000, .dim = 128, .k = 10, .queries = 33, .flags = CASE_NORMS | CASE_INTEGERS},
+    {.n = 3000, .dim = 65, .k = 100, .queries = 100, .flags = CASE_NORMS | CASE_LIVE},
+    {.n = 3001, .dim = 96, .k = 7, .queries = 64, .flags = CASE_NORMS, .distance = IP},
+    {.n = 2999, .dim = 40, .k = 5, .queries = 61, .flags = CASE_NORMS, .dtype = SAC_F16},
+    {.n = 6000, .dim = 16, .k = 20, .queries = 50, .flags = CASE_NORMS | CASE_DUPLICATES},
+    {.n = 1024, .dim = 128, .k = 32, .queries = 1, .flags = CASE_BENCH},
+    {.n = 4096, .dim = 768, .k = 32, .queries = 1, .flags = CASE_BENCH},
+    {.n = 200000, .dim = 128, .k = 10, .queries = 1, .flags = CASE_BENCH},
+    {.n = 200000, .dim = 128, .k = 10, .queries = 1, .dtype = SAC_F16, .flags = CASE_BENCH},
+    {.n = 1024, .dim = 128, .k = 32, .queries = 256, .flags = CASE_BENCH | CASE_NORMS},
+    {.n = 20000, .dim = 128, .k = 100, .queries = 200, .flags = CASE_BENCH | CASE_NORMS},
+    {.n = 10000, .dim = 768, .k = 10, .queries = 100, .flags = CASE_BENCH | CASE_NORMS},
+};
+
+static void nearest_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    struct sac_nearest_args *a = &data->args.nearest;
+    float *rows = kernel_random_rows(data, c->n, c->dim), *norms = kernel_block(data, c->n, sizeof *norms);
+    uint64_t *live = kernel_block(data, c->n / 64 + 1, sizeof *live);
+
+    *a = (struct sac_nearest_args){.query_count = c->queries,
+                                   .dim = c->dim,
+                                   .distance = c->distance,
+                                   .page_rows = PAGE_ROWS,
+                                   .dtype = c->dtype,
+                                   .row_count = c->n,
+                                   .k = c->k};
+    a->queries = kernel_random_rows(data, c->queries, c->dim);
+    a->pages = (const void *const *)kernel_paged_rows(data, rows, c->n, c->dim, PAGE_ROWS, c->dtype);
+    for (uint32_t i = 0; i < c->n; i++) {
+        float *row = rows + (size_t)i * c->dim;
+
+        for (uint32_t d = 0; c->dtype == SAC_F16 && d < c->dim; d++)
+            row[d] = sac_f16_to_f32(sac_f32_to_f16(row[d]));
+        norms[i] = (float)norm(row, c->dim);
+    }
+    for (uint32_t i = 0; i <= c->n / 64; i++)
+        live[i] = i == 3 ? 0 : i == 5 ? UINT64_MAX : (uint64_t)kernel_random(data, UINT32_MAX) * 0x100000401u;
+    a->norms = c->flags & CASE_NORMS ? norms : NULL;
+    a->live = c->flags & CASE_LIVE ? live : NULL;
+    data->out_bytes[0] = sizeof(float) * c->queries * c->k;
+    data->out_bytes[1] = sizeof(uint32_t) * c->queries * c->k;
+    data->bytes = (double)c->n * c->dim * (c->dtype == SAC_F32 ? 4 : 2);
+    data->flops = 2.0 * c->n * c->dim * c->queries;
+}
+
+static sac_status nearest_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));
+    struct sac_nearest_args a = data->args.nearest;
+    sac_status st;
+
+    a.out_distance = out[0];
+    a.out_index = out[1];
+    st = sac_stream_reserve(stream, ops->nearest_scratch(sac_stream_device(stream), &a), NULL);
+    return st != SAC_OK ? st : ops->nearest(stream, &a);
+}
+
+/* Where sums are exact (whole numbers, few distinct rows) every place must agree. Elsewhere rounding may
+ * exchange neighbours whose distances agree within the tolerance. */
+static const char *nearest_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const float *distance = want[0], *got_distance = got[0];
+    const uint32_t *index = want[1], *got_index = got[1];
+    float scale = 4.0f * (float)data->c->dim;
+    bool exact = data->c->flags & CASE_INTEGERS;
+
+    for (size_t i = 0; i < (size_t)data->c->queries * data->c->k; i++) {
+        if (!kernel_near(distance[i], got_distance[i], exact ? 0.0f : 3e-7f, scale))
+            return "wrong distance";
+        if (index[i] == got_index[i])
+            continue;
+        if (exact || (index[i] == UINT32_MAX) != (got_index[i] == UINT32_MAX) ||
+            data->c->flags & CASE_DUPLICATES)
+            return "another row where distances are exact or tie";
+        if (i % data->c->k > 0 && !(got_distance[i - 1] <= got_distance[i]))
+            return "not ascending";
+    }
+    return NULL;
+}
+
+const struct kernel_op nearest_op = {"nearest",    nearest_cases, COUNT(nearest_cases),
+                                     nearest_make, nearest_run,   nearest_check};
+
+/* ---- gather_distances: n rows, k candidates a query ---- */
+
+static const struct kernel_case gather_distances_cases[] = {
+    {.n = 10, .dim = 4, .k = 3, .queries = 0},
+    {.n = 1, .dim = 1, .k = 1, .queries = 1},
+    {.n = 500, .dim = 7, .k = 15, .queries = 3},
+    {.n = 500, .dim = 16, .k = 16, .queries = 2, .distance = IP},
+    {.n = 500, .dim = 33, .k = 17, .queries = 2, .dtype = SAC_F16},
+    {.n = 2000, .dim = 128, .k = 1000, .queries = 5, .flags = CASE_INTEGERS},
+    {.n = 2000, .dim = 768, .k = 100, .queries = 30, .dtype = SAC_F16, .distance = IP},
+    {.n = 200000, .dim = 128, .k = 200, .queries = 1, .flags = CASE_BENCH},
+    {.n = 200000, .dim = 128, .k = 200, .queries = 100, .flags = CASE_BENCH},
+    {.n = 40000, .dim = 768, .k = 200, .queries = 100, .dtype = SAC_F16, .flags = CASE_BENCH},
+};
+
+static void gather_distances_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    struct sac_gather_distances_args *a = &data->args.gather_distances;
+    const float *x = kernel_random_rows(data, c->n, c->dim);
+    uint32_t *rows = kernel_block(data, (size_t)c->queries * c->k, sizeof *rows);
+    uint32_t *counts = kernel_block(data, c->queries, sizeof *counts), total = 0;
+
+    for (uint32_t q = 0; q < c->queries; q++) {
+        counts[q] = q % 4 == 1 && !(c->flags & CASE_BENCH) ? 0 : c->k;
+        for (uint32_t i = 0; i < counts[q]; i++)
+            rows[total++] = i % 10 == 9 ? UINT32_MAX : kernel_random(data, c->n);
+    }
+    *a = (struct sac_gather_distances_args){.query_count = c->queries,
+                                            .dim = c->dim,
+                                            .distance = c->distance,
+                                            .page_rows = PAGE_ROWS,
+                                            .dtype = c->dtype,
+                                            .rows = rows,
+                                            .counts = counts};
+    a->queries = kernel_random_rows(data, c->queries, c->dim);
+    a->pages = (const void *const *)kernel_paged_rows(data, x, c->n, c->dim, PAGE_ROWS, c->dtype);
+    data->out_bytes[0] = total * sizeof(float);
+    data->bytes = (double)total * c->dim * (c->dtype == SAC_F32 ? 4 : 2);
+    data->flops = 3.0 * total * c->dim;
+}
+
+static sac_status gather_distances_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    struct sac_gather_distances_args a = data->args.gather_distances;
+
+    a.out = out[0];
+    return sac_device_ops(sac_stream_device(stream))->gather_distances(stream, &a);
+}
+
+static const char *gather_distances_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const float *distance = want[0], *got_distance = got[0];
+    bool exact = data->c->flags & CASE_INTEGERS;
+
+    for (size_t i = 0; i < data->out_bytes[0] / sizeof(float); i++)
+        if (!kernel_near(distance[i], got_distance[i], exact ? 0.0f : 3e-7f, 4.0f * (float)data->c->dim))
+            return "wrong distance";
+    return NULL;
+}
+
+const struct kernel_op gather_distances_op = {
+    "gather_distances",    gather_distances_cases, COUNT(gather_distances_cases),
+    gather_distances_make, gather_distances_run,   gather_distances_check,
+};
+
+/* ---- rows_write and rows_read ---- */
+
+static const struct kernel_case rows_cases[] = {
+    {.n = 0, .dim = 3},
+    {.n = 1, .dim = 1},
+    {.n = 1, .dim = 1, .dtype = SAC_F16},
+    {.n = 50, .dim = 7},
+    {.n = 50, .dim = 15, .dtype = SAC_F16},
+    {.n = 40, .dim = 33, .dtype = SAC_F16, .flags = CASE_NAN},
+    {.n = 333, .dim = 128, .dtype = SAC_F16},
+    {.n = 333, .dim = 128},
+    {.n = 100000, .dim = 128, .dtype = SAC_F16, .flags = CASE_BENCH},
+};
+
+static void rows_write_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    uint32_t *rows = kernel_block(data, c->n, sizeof *rows);
+    float *x = kernel_random_rows(data, c->n, c->dim);
+
+    for (uint32_t i = 0; i < c->n; i++) /* distinct, some unused */
+        rows[i] = c->n + c->n / 2 - 1 - i;
+    for (uint32_t i = 0; i + 6 < c->n * c->dim; i += 61) { /* the extremes of f16 */
+        const float extremes[] = {65519.9f, 65520.0f, -1e-7f, 2.9802322e-8f, 6.1e-5f, 0x1.ffcp-15f, -0.0f};
+
+        x[i] = extremes[i % 7];
+    }
+    data->args.rows_write = (struct sac_rows_write_args){
+        .x = x, .n = c->n, .dim = c->dim, .page_rows = PAGE_ROWS, .dtype = c->dtype, .rows = rows};
+    data->out_bytes[0] =
+        ((size_t)c->n * 3 / 2 / PAGE_ROWS + 1) * PAGE_ROWS * c->dim * (c->dtype == SAC_F32 ? 4 : 2);
+    data->bytes = (double)c->n * c->dim * (c->dtype == SAC_F32 ? 8 : 6);
+}
+
+static sac_status rows_write_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    struct sac_rows_write_args a = data->args.rows_write;
+    size_t page_bytes = (size_t)PAGE_ROWS * a.dim * (a.dtype == SAC_F32 ? 4 : 2);
+    size_t page_count = data->out_bytes[0] / page_bytes;
+    void **pages = malloc(page_count * sizeof *pages);
+    sac_status st;
+
+    for (size_t i = 0; i < page_count; i++)
+        pages[i] = (unsigned char *)out[0] + i * page_bytes;
+    a.pages = pages;
+    st = sac_device_ops(sac_stream_device(stream))->rows_write(stream, &a);
+    free(pages);
+    return st;
+}
+
+static const char *rows_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    return memcmp(want[0], got[0], data->out_bytes[0]) == 0 ? NULL : "different bytes";
+}
+
+const struct kernel_op rows_write_op = {"rows_write",    rows_cases,     COUNT(rows_cases),
+                                        rows_write_make, rows_write_run, rows_check};
+
+static void rows_read_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    const float *x = kernel_random_rows(data, c->n, c->dim);
+    uint32_t *rows = kernel_block(data, c->n, sizeof *rows);
+
+    for (uint32_t i = 0; i < c->n; i++)
+        rows[i] = kernel_random(data, c->n);
+    data->args.rows_read = (struct sac_rows_read_args){
+        .page_rows = PAGE_ROWS, .dtype = c->dtype, .dim = c->dim, .rows = rows, .n = c->n};
+    data->args.rows_read.pages =
+        (const void *const *)kernel_paged_rows(data, x, c->n, c->dim, PAGE_ROWS, c->dtype);
+    data->out_bytes[0] = sizeof(float) * c->n * c->dim;
+    data->bytes = (double)c->n * c->dim * (c->dtype == SAC_F32 ? 8 : 6);
+}
+
+static sac_status rows_read_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
+{
+    struct sac_rows_read_args a = data->args.rows_read;
+
+    a.out = out[0];
+    return sac_device_ops(sac_stream_device(stream))->rows_read(stream, &a);
+}
+
+const struct kernel_op rows_read_op = {"rows_read",    rows_cases,    COUNT(rows_cases),
+                                       rows_read_make, rows_read_run, rows_check};
