@@ -343,6 +343,8 @@ typedef struct sac_collection_info {
     uint64_t count;
     uint64_t bytes_store; /* of the LMDB file in use */
     bool read_only;       /* a write failed for good; reopen once the disk is well */
+    bool checkpoint_refused; /* at opening it was damaged or of another version, and the index was derived from
+                                the store: searches compare with everything until the next build */
     sac_index_info index;
 } sac_collection_info;
 void sac_collection_stats(const sac_collection *collection, sac_collection_info *out);
