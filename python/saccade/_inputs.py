@@ -49,8 +49,9 @@ def as_labels(value: Any, name: str) -> NDArray[np.uint64]:
         return np.empty(0, np.uint64)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(f"{name}: shape [n] of whole numbers wanted, got {_shape(array)} of {array.dtype}")
-    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name}: ids go from 0 to 2^63-1, got {array.min()} to {array.max()}")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= 2**63:
+        raise ValueError(f"{name}: ids go from 0 to 2^63-1, got {low} to {high}")
     return np.ascontiguousarray(array, dtype=np.uint64)
 
 

@@ -47,3 +47,7 @@ def test_structs_are_laid_out_as_the_compiler_does(tmp_path):
     program = tmp_path / "layout"
     subprocess.run([compiler, "-I", ROOT, "-I", ROOT / "kernels", source, "-o", program], check=True)
     assert subprocess.run([program], check=True, capture_output=True, text=True).stdout.split("\n")[:-1] == want
+
+
+def test_library_loads(library):
+    assert _library.load().sac_version().decode() == _library.VERSION
