@@ -1,0 +1,60 @@
+/* pipeline.h -- the stages between parsing and replying, their threads, and who is let in.
+ *
+ *     control                    list, count, get, create, opening collections ...: a few threads
+ *     decode -> embed -> search  one picture at a time; batches of pictures; batches of queries
+ *                     -> write   groups of puts and deletes, one transaction each
+ *
+ * No stage waits for a batch to fill: a free thread takes whatever waits. What limits latency is admission:
+ * every stage keeps the predicted time of the work before it, from measured averages, and a request that
+ * could not be on time is refused before its picture is decoded.
+ */
+#ifndef SACCADE_SERVER_PIPELINE_H
+#define SACCADE_SERVER_PIPELINE_H
+
+#include "server/request.h"
+
+#include <pthread.h>
+
+/* Embedding is cut into calls of about this long, so that a large put never holds up a search for more. */
+#define SAC_EMBED_SLICE_NS 100000000u
+
+struct sac_stage_threads {
+    struct sac_queue queue;
+    uint32_t count;
+    pthread_t *threads;
+    _Atomic uint64_t backlog_ns[SAC_LANE_COUNT]; /* predicted work that waits or runs */
+};
+
+struct sac_pipeline {
+    struct sac_core *core;
+    struct sac_stage_threads stages[SAC_STAGE_COUNT];
+    struct sac_rate decode_kib; /* decoding 1 KiB of picture bytes */
+    _Atomic uint64_t bytes;     /* of requests in any stage but control */
+    pthread_mutex_t picture_lock;
+};
+
+/* core->config and ->catalog are set. */
+sac_status sac_pipeline_create(struct sac_core *core, struct sac_pipeline **out, sac_error *err);
+/* Ends when everything that was submitted is done. NULL is allowed. */
+void sac_pipeline_close(struct sac_pipeline *pipeline);
+
+/* To a control thread, which runs request->work. */
+void sac_pipeline_control(struct sac_request *request, sac_status (*work)(struct sac_request *, sac_error *));
+
+/* Lets the request in or answers it OVERLOADED. With pictures it starts at decode, else at method->last. */
+void sac_pipeline_submit(struct sac_request *request);
+/* The request leaves: what it still counted in the backlog is taken off. */
+void sac_pipeline_settle(struct sac_pipeline *pipeline, struct sac_request *request);
+
+/* ---- between the stages' own files ------------------------------------------------------------------ */
+
+void sac_stage_push(struct sac_request *request, enum sac_stage stage);
+/* The stage is done with the request: its predicted cost leaves the backlog. */
+void sac_stage_leave(struct sac_request *request, enum sac_stage stage);
+/* One pass of a thread of the stage over a node it popped. */
+void sac_decode_run(struct sac_pipeline *pipeline, struct sac_node *node);
+void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node);
+void sac_search_run(struct sac_pipeline *pipeline, struct sac_node *node);
+void sac_write_run(struct sac_pipeline *pipeline, struct sac_node *node);
+
+#endif

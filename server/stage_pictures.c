@@ -1,0 +1,220 @@
+/* stage_pictures.c -- from picture bytes to embeddings: decoding, one picture on each thread of a pool, then
+ * batches through the encoder, cut into slices so that no call takes long. */
+#include "server/pipeline.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- decode ------------------------------------------------------------------------------------------- */
+
+/* Of several pictures that failed the first one is told, whichever thread was quicker. */
+static void picture_failed(struct sac_pipeline *pipeline, const struct sac_picture *picture,
+                           const sac_error *err)
+{
+    struct sac_request *request = picture->request;
+    char place[48] = "image";
+
+    sac_count(&pipeline->core->metrics.images_rejected[-(int)err->status], 1);
+    if (request->picture_array != NULL)
+        snprintf(place, sizeof place, "%s[%zu]", request->picture_array, picture->item);
+    pthread_mutex_lock(&pipeline->picture_lock);
+    if (request->picture_error.status == SAC_OK || picture->item < request->failed_item) {
+        request->failed_item = picture->item;
+        request->picture_error.status = sac_fail(&request->picture_error, err->status, "%s: %s: %.400s",
+                                                 request->method->name, place, err->text);
+    }
+    pthread_mutex_unlock(&pipeline->picture_lock);
+}
+
+static bool worth_decoding(struct sac_request *request)
+{
+    return !atomic_load_explicit(&request->cancelled, memory_order_relaxed) &&
+           sac_now_ns() <= request->node.deadline_ns;
+}
+
+static void all_decoded(struct sac_request *request)
+{
+    sac_stage_leave(request, SAC_STAGE_DECODE);
+    if (request->picture_error.status != SAC_OK)
+        sac_request_fail(request, &request->picture_error, 0);
+    else if (!sac_request_over(request, SAC_STAGE_DECODE))
+        sac_stage_push(request, SAC_STAGE_EMBED);
+}
+
+void sac_decode_run(struct sac_pipeline *pipeline, struct sac_node *node)
+{
+    struct sac_picture *picture = (struct sac_picture *)node;
+    struct sac_request *request = picture->request;
+    struct sac_metrics *metrics = &pipeline->core->metrics;
+    sac_encoder *encoder = request->model->encoder;
+    uint64_t start = sac_now_ns();
+    sac_error err;
+
+    sac_time_observe(&metrics->waits[SAC_STAGE_DECODE], start - request->queued_ns);
+    if (worth_decoding(request)) {
+        uint8_t *pixels = request->pixels + picture->index * sac_encoder_pixel_bytes(encoder);
+        err.status = sac_encoder_prepare(encoder, picture->bytes, picture->size, picture->crop, pixels, &err);
+        uint64_t ns = sac_now_ns() - start;
+        sac_time_observe(&metrics->stages[SAC_STAGE_DECODE], ns);
+        if (err.status == SAC_OK)
+            sac_rate_measure(&pipeline->decode_kib, ns / (picture->size / 1024 + 1));
+        else
+            picture_failed(pipeline, picture, &err);
+    }
+    if (atomic_fetch_sub(&request->pictures_left, 1) == 1)
+        all_decoded(request);
+}
+
+/* ---- embed -------------------------------------------------------------------------------------------- */
+
+struct embed_batch {
+    struct sac_model *model;
+    size_t rows, rows_max;
+};
+
+static size_t rows_left(const struct sac_request *request)
+{
+    return request->picture_count - request->embedded;
+}
+
+static enum sac_choice join_batch(void *context, struct sac_node *node)
+{
+    struct embed_batch *batch = context;
+    struct sac_request *request = (struct sac_request *)node;
+
+    if (batch->rows >= batch->rows_max)
+        return SAC_CHOICE_STOP;
+    if (request->model != batch->model)
+        return SAC_CHOICE_LEAVE;
+    batch->rows += rows_left(request);
+    return SAC_CHOICE_TAKE;
+}
+
+/* As many pictures as a slice's time allows, by what the encoder took so far. */
+static size_t slice_rows(const struct sac_server_config *config, struct sac_model *model)
+{
+    uint64_t each = sac_rate_ns(&model->picture);
+    uint64_t rows = each > 0 ? SAC_EMBED_SLICE_NS / each : config->embed_batch;
+
+    if (rows > config->embed_batch)
+        return config->embed_batch;
+    return rows > 0 ? (size_t)rows : 1;
+}
+
+/* Those whose time is over are answered; the others stay, linked through node.next. */
+static struct sac_request *still_wanted(struct sac_request *list)
+{
+    struct sac_request *kept = NULL, **end = &kept;
+
+    while (list != NULL) {
+        struct sac_request *next = (struct sac_request *)list->node.next;
+        list->node.next = NULL;
+        if (!sac_request_over(list, SAC_STAGE_EMBED)) {
+            *end = list;
+            end = (struct sac_request **)&list->node.next;
+        }
+        list = next;
+    }
+    return kept;
+}
+
+/* Rows of several requests are brought together; those of a single one are used where they are. */
+static sac_status embed_rows(struct sac_model *model, struct sac_request *list, size_t rows, sac_error *err)
+{
+    size_t pixel_bytes = sac_encoder_pixel_bytes(model->encoder), row = 0;
+    uint32_t dim = sac_encoder_dim(model->encoder);
+
+    if (rows_left(list) >= rows)
+        return sac_encoder_embed(model->encoder, rows, list->pixels + list->embedded * pixel_bytes,
+                                 list->vectors + list->embedded * dim, err);
+    uint8_t *pixels = malloc(rows * pixel_bytes);
+    float *vectors = malloc(rows * dim * sizeof *vectors);
+    sac_status st = SAC_OK;
+    if (pixels == NULL || vectors == NULL)
+        st = sac_fail(err, SAC_NO_MEMORY, "no memory to embed %zu pictures", rows);
+    for (struct sac_request *r = list; st == SAC_OK && row < rows; r = (struct sac_request *)r->node.next) {
+        size_t n = rows_left(r) < rows - row ? rows_left(r) : rows - row;
+        memcpy(pixels + row * pixel_bytes, r->pixels + r->embedded * pixel_bytes, n * pixel_bytes);
+        row += n;
+    }
+    if (st == SAC_OK)
+        st = sac_encoder_embed(model->encoder, rows, pixels, vectors, err);
+    row = 0;
+    for (struct sac_request *r = list; st == SAC_OK && row < rows; r = (struct sac_request *)r->node.next) {
+        size_t n = rows_left(r) < rows - row ? rows_left(r) : rows - row;
+        memcpy(r->vectors + (size_t)r->embedded * dim, vectors + row * dim, n * dim * sizeof *vectors);
+        row += n;
+    }
+    free(vectors);
+    free(pixels);
+    return st;
+}
+
+static void embedded_all(struct sac_request *request)
+{
+    uint32_t dim = sac_encoder_dim(request->model->encoder);
+
+    sac_stage_leave(request, SAC_STAGE_EMBED);
+    if (request->method->last == SAC_STAGE_EMBED) {
+        sac_error err;
+        if (request->work(request, &err) != SAC_OK)
+            sac_request_fail(request, &err, 0);
+        return;
+    }
+    if (request->method->last == SAC_STAGE_SEARCH) {
+        for (size_t i = 0; i < request->picture_count; i++)
+            request->search.queries[i].vector = request->vectors + i * dim;
+    } else {
+        for (size_t i = 0; i < request->picture_count; i++)
+            request->put.items[request->pictures[i].item].vector = request->vectors + i * dim;
+    }
+    sac_stage_push(request, request->method->last);
+}
+
+/* Moves requests that are complete on, puts the others back, and answers all of them if the call failed. */
+static void share_out(struct sac_request *list, size_t rows, sac_status st, const sac_error *err)
+{
+    while (list != NULL) {
+        struct sac_request *next = (struct sac_request *)list->node.next;
+        size_t n = rows_left(list) < rows ? rows_left(list) : rows;
+        list->node.next = NULL;
+        list->embedded += n;
+        rows -= n;
+        if (st != SAC_OK)
+            sac_request_fail(list, err, 0);
+        else if (rows_left(list) == 0)
+            embedded_all(list);
+        else
+            sac_stage_push(list, SAC_STAGE_EMBED);
+        list = next;
+    }
+}
+
+void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node)
+{
+    struct sac_metrics *metrics = &pipeline->core->metrics;
+    struct sac_request *first = (struct sac_request *)node, *list;
+    struct sac_model *model = first->model;
+    struct embed_batch batch = {model, rows_left(first), slice_rows(pipeline->core->config, model)};
+    size_t rows = 0;
+    sac_error err;
+
+    first->node.next = sac_queue_take(&pipeline->stages[SAC_STAGE_EMBED].queue, join_batch, &batch);
+    list = still_wanted(first);
+    if (list == NULL)
+        return;
+    uint64_t start = sac_now_ns();
+    for (struct sac_request *r = list; r != NULL; r = (struct sac_request *)r->node.next) {
+        sac_time_observe(&metrics->waits[SAC_STAGE_EMBED], start - r->queued_ns);
+        rows += rows_left(r);
+    }
+    if (rows > batch.rows_max)
+        rows = batch.rows_max;
+    sac_status st = embed_rows(model, list, rows, &err);
+    uint64_t ns = sac_now_ns() - start;
+    sac_time_observe(&metrics->stages[SAC_STAGE_EMBED], ns);
+    sac_size_observe(&metrics->batches[SAC_STAGE_EMBED], rows);
+    if (st == SAC_OK)
+        sac_rate_measure(&model->picture, ns / rows);
+    share_out(list, rows, st, &err);
+}
