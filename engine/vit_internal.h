@@ -1,0 +1,72 @@
+/* vit_internal.h -- the parts of a network, shared by vit_load.c (fills them) and vit.c (runs them). */
+#ifndef SACCADE_VIT_INTERNAL_H
+#define SACCADE_VIT_INTERNAL_H
+
+#include "engine/vit.h"
+
+#include <pthread.h>
+
+struct sac_vit_norm {
+    float *weight, *bias; /* device [width] */
+};
+
+struct sac_vit_block {
+    struct sac_vit_norm norm1, norm2;
+    sac_linear *qkv;  /* width -> 3 width: q, k, v side by side */
+    sac_linear *proj; /* width -> width, onto the residual; layer scale is in its weights */
+    sac_linear *fc1, *fc2;
+};
+
+/* SigLIP's end: one learnt query attends to all tokens, then an MLP. */
+struct sac_vit_head {
+    void *query;    /* device [width], of the precision: the probe after its projection */
+    sac_linear *kv; /* width -> 2 width */
+    sac_linear *proj, *fc1, *fc2;
+    struct sac_vit_norm norm;
+};
+
+/* One pass's memory; a call borrows one. */
+struct sac_vit_workspace {
+    struct sac_vit_workspace *next;
+    unsigned char *memory; /* one device buffer; what follows points into it */
+    uint8_t *pixels;       /* [batch][height][width][3] */
+    float *x;              /* [batch][tokens][width]: the residual stream */
+    void *h;               /* what goes into a product, or patches as f32 before they are tokens */
+    void *wide;            /* rows of patches, q k v, or the inside of an MLP */
+    float *pooled;         /* [batch][max(width, dim)] */
+    void *row, *row_wide;  /* like h and wide, for one token a picture */
+};
+
+struct sac_vit {
+    sac_device *device;
+    sac_model_config config; /* complete: what the weights told is filled in */
+    sac_dtype precision;
+    uint32_t batch; /* pictures in one pass */
+    uint32_t dim;
+    uint32_t patches, prefix, tokens; /* of one picture; tokens = prefix + patches */
+
+    sac_linear *patch;
+    float *prefix_tokens;         /* device [prefix][width], or NULL */
+    float *position;              /* device [tokens][width] */
+    struct sac_vit_norm pre_norm; /* CLIP */
+    struct sac_vit_block *blocks; /* [config.layers] */
+    struct sac_vit_norm last_norm;
+    sac_linear *projection;   /* CLIP, or NULL */
+    struct sac_vit_head head; /* SigLIP */
+
+    size_t scratch_bytes; /* most that an operation needs */
+    pthread_mutex_t lock;
+    struct sac_vit_workspace *idle; /* under the lock */
+};
+
+size_t sac_vit_element(const sac_vit *vit); /* bytes of one number in the precision */
+
+/* Plans batch, scratch and the workspace; called once when everything is loaded. */
+sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err);
+
+/* vit_position.c: position embeddings [from_side^2][width] for a grid of width x height patches, by the
+ * bicubic filter that the family was trained to be interpolated with. */
+void sac_vit_interpolate(const float *from, uint32_t from_side, uint32_t components, bool antialiased,
+                         float *to, uint32_t to_width, uint32_t to_height);
+
+#endif
