@@ -113,3 +113,12 @@ void sac_collection_stats(const sac_collection *c, sac_collection_info *out)
     sac_index_describe(live->index, &out->index);
     sac_live_release(c, live);
 }
+
+size_t sac_collection_recall_curve(const sac_collection *c, sac_recall_point *points, size_t capacity)
+{
+    struct sac_live *live = sac_live_hold(c);
+    size_t n = sac_index_recall_curve(live->index, points, capacity);
+
+    sac_live_release(c, live);
+    return n;
+}

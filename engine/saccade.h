@@ -341,13 +341,16 @@ void sac_collection_describe(const sac_collection *collection, sac_collection_pa
 
 typedef struct sac_collection_info {
     uint64_t count;
-    uint64_t bytes_store; /* of the LMDB file in use */
-    bool read_only;       /* a write failed for good; reopen once the disk is well */
-    bool checkpoint_refused; /* at opening it was damaged or of another version, and the index was derived from
-                                the store: searches compare with everything until the next build */
+    uint64_t bytes_store;    /* of the LMDB file in use */
+    bool read_only;          /* a write failed for good; reopen once the disk is well */
+    bool checkpoint_refused; /* at opening it was damaged or of another version, and the index was derived
+                                from the store: searches compare with everything until the next build */
     sac_index_info index;
 } sac_collection_info;
 void sac_collection_stats(const sac_collection *collection, sac_collection_info *out);
+/* The curve of the index in force, as sac_index_recall_curve(). */
+size_t sac_collection_recall_curve(const sac_collection *collection, sac_recall_point *points,
+                                   size_t capacity);
 
 /* What a hit carries beside its id. */
 enum { SAC_WITH_ATTRIBUTES = 1, SAC_WITH_VECTOR = 2, SAC_WITH_SOURCE = 4 };

@@ -1,0 +1,203 @@
+#include "server/local.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void sac_local_init(struct sac_local *local)
+{
+    *local = (struct sac_local){
+        .data = SAC_DEFAULT_DATA,
+        .name = SAC_DEFAULT_COLLECTION,
+        .precision = "auto",
+        .device_name = "auto",
+    };
+}
+
+void sac_local_close(struct sac_local *local)
+{
+    sac_encoder_close(local->encoder);
+    sac_collection_release(local->collection);
+    sac_database_close(local->database);
+    sac_device_close(local->device);
+    local->encoder = NULL;
+    local->collection = NULL;
+    local->database = NULL;
+    local->device = NULL;
+}
+
+/* ---- options ----------------------------------------------------------------------------------------- */
+
+struct sac_option sac_option_data(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "data",
+        .letter = 'd',
+        .type = SAC_OPTION_TEXT,
+        .value = &local->data,
+        .argument = "DIR",
+        .help = "the directory that holds the collections",
+        .variable = "SACCADE_STORE__DATA",
+    };
+}
+
+struct sac_option sac_option_collection(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "collection",
+        .letter = 'c',
+        .type = SAC_OPTION_TEXT,
+        .value = &local->name,
+        .argument = "NAME",
+        .help = "the collection in it",
+        .variable = "SACCADE_STORE__COLLECTION",
+    };
+}
+
+struct sac_option sac_option_model(struct sac_local *local, const char *fallback)
+{
+    return (struct sac_option){
+        .name = "model",
+        .letter = 'm',
+        .type = SAC_OPTION_TEXT,
+        .value = &local->model,
+        .argument = "DIR",
+        .help = "what turns pictures into vectors: a folder with config.json and model.safetensors as on the "
+                "Hugging Face hub, or \"builtin\", which needs no weights",
+        .fallback = fallback,
+        .variable = "SACCADE_ENCODER__MODEL",
+    };
+}
+
+struct sac_option sac_option_precision(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "precision",
+        .type = SAC_OPTION_TEXT,
+        .value = &local->precision,
+        .argument = "KIND",
+        .help = "of the model's arithmetic; auto takes bf16 where the CPU has it",
+        .choices = "auto f32 bf16",
+        .variable = "SACCADE_ENCODER__PRECISION",
+    };
+}
+
+struct sac_option sac_option_device(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "device",
+        .type = SAC_OPTION_TEXT,
+        .value = &local->device_name,
+        .argument = "NAME",
+        .help = "where the work runs; ref is plain C, slow and simple",
+        .choices = "auto cpu ref",
+        .variable = "SACCADE_DEVICE__NAME",
+    };
+}
+
+struct sac_option sac_option_threads(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "threads",
+        .letter = 't',
+        .type = SAC_OPTION_U32,
+        .value = &local->threads,
+        .argument = "N",
+        .help = "how many the work may use",
+        .min = 0,
+        .max = 1024,
+        .fallback = "0: one per core",
+        .variable = "SACCADE_DEVICE__THREADS",
+    };
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------- */
+
+sac_status sac_local_open_device(struct sac_local *local, sac_error *err)
+{
+    sac_device_options options;
+
+    if (local->device != NULL)
+        return SAC_OK;
+    sac_device_options_init(&options);
+    options.name = local->device_name;
+    options.threads = local->threads;
+    return sac_device_open(&options, &local->device, err);
+}
+
+sac_status sac_local_open_database(struct sac_local *local, sac_open_mode mode, sac_error *err)
+{
+    sac_status st = sac_local_open_device(local, err);
+
+    if (st == SAC_OK)
+        st = sac_database_open(local->device, local->data, mode, &local->database, err);
+    return st;
+}
+
+/* "no collection x in photos.sac: there are a, b" */
+static sac_status no_collection(const struct sac_local *local, sac_error *err)
+{
+    char **names = NULL, known[256] = "";
+    size_t count = 0, used = 0;
+    sac_status st = sac_database_list(local->database, &names, &count, err);
+
+    if (st != SAC_OK)
+        return st;
+    for (size_t i = 0; i < count && used < sizeof known - SAC_NAME_MAX - 4; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i == 0 ? "" : ", ", names[i]);
+    free(names);
+    if (count == 0)
+        return sac_fail(err, SAC_NOT_FOUND, "%s holds no collection yet: saccade build makes one",
+                        local->data);
+    return sac_fail(err, SAC_NOT_FOUND, "no collection %s in %s: there %s %s", local->name, local->data,
+                    count == 1 ? "is" : "are", known);
+}
+
+sac_status sac_local_open_collection(struct sac_local *local, sac_error *err)
+{
+    sac_status st = local->database != NULL ? SAC_OK : sac_local_open_database(local, SAC_OPEN_READ, err);
+
+    if (st == SAC_OK)
+        st = sac_collection_acquire(local->database, local->name, &local->collection, err);
+    if (st == SAC_NOT_FOUND && local->database != NULL)
+        st = no_collection(local, err);
+    return st;
+}
+
+static sac_status check_fingerprint(const struct sac_local *local, const sac_collection_params *made,
+                                    sac_error *err)
+{
+    const char *fingerprint = sac_encoder_fingerprint(local->encoder);
+
+    if (strcmp(fingerprint, made->fingerprint) == 0)
+        return SAC_OK;
+    return sac_fail(
+        err, SAC_VERSION_MISMATCH,
+        "collection %s was made with the model %s (fingerprint %.12s), and %s is another (%.12s): "
+        "use that model, or build another collection with --collection",
+        local->name, made->model, made->fingerprint, sac_encoder_name(local->encoder), fingerprint);
+}
+
+sac_status sac_local_open_encoder(struct sac_local *local, sac_error *err)
+{
+    sac_collection_params made = {0};
+    sac_encoder_options options;
+    const char *model = local->model;
+    sac_status st;
+
+    if (local->collection != NULL) {
+        sac_collection_describe(local->collection, &made);
+        if (made.fingerprint[0] == '\0')
+            return sac_fail(err, SAC_UNSUPPORTED,
+                            "collection %s holds vectors that no model here made: ask with --vector or --id",
+                            local->name);
+        if (model == NULL)
+            model = made.model;
+    }
+    sac_encoder_options_init(&options);
+    options.precision = local->precision;
+    st = sac_encoder_open(local->device, model == NULL ? "builtin" : model, &options, &local->encoder, err);
+    if (st == SAC_OK && local->collection != NULL)
+        st = check_fingerprint(local, &made, err);
+    return st;
+}
