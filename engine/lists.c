@@ -235,6 +235,35 @@ sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const
     return st;
 }
 
+sac_status sac_lists_load_page(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
+                               const uint8_t *codes, const float *bias, const uint32_t *slots)
+{
+    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS, page;
+    sac_list_view *view = &lists->views[list];
+    sac_status st = reserve_positions(lists, ws, rows, slots);
+
+    assert(view->row_count % SAC_PAGE_ROWS == 0);
+    if (st == SAC_OK)
+        st = extend(lists, ws, list);
+    if (st != SAC_OK)
+        return st;
+    page = view->pages[view->page_count - 1];
+    st = sac_stream_upload(ws->stream, lists->page_codes[page], codes,
+                           lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
+    if (st == SAC_OK)
+        st = sac_stream_upload(ws->stream, lists->page_bias[page], bias, lines * sizeof *bias);
+    if (st == SAC_OK)
+        st = sac_stream_upload(ws->stream, lists->page_slots[page], slots, lines * sizeof *slots);
+    if (st == SAC_OK)
+        st = sac_stream_wait(ws->stream);
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "cannot copy a page of a list to the device");
+    view->row_count += rows;
+    for (uint32_t i = 0; i < rows; i++)
+        lists->position[slots[i]] = page * SAC_PAGE_ROWS + i;
+    return SAC_OK;
+}
+
 uint32_t sac_lists_of(const sac_lists *lists, uint32_t slot)
 {
     return lists->page_list[lists->position[slot] / SAC_PAGE_ROWS];

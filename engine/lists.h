@@ -45,6 +45,11 @@ void sac_lists_free(sac_lists *lists); /* zero-initialised is allowed */
 sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *index,
                             const uint8_t *codes, const float *bias, const uint32_t *slots);
 
+/* Adds one page of 1..SAC_PAGE_ROWS entries at the end of a list whose pages are all full, as it was saved:
+ * whole blocks of codes, biases and slots (host). */
+sac_status sac_lists_load_page(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
+                               const uint8_t *codes, const float *bias, const uint32_t *slots);
+
 /* Removes the entry of a slot. No search may run meanwhile. */
 sac_status sac_lists_remove(sac_lists *lists, sac_workspace *ws, uint32_t slot);
 

@@ -5,15 +5,10 @@
 /* A page is about this large: whole huge pages, and little waste in a small index. */
 #define PAGE_BYTES ((size_t)2 << 20)
 
-static size_t row_bytes(const sac_vectors *vectors)
-{
-    return (size_t)vectors->dim * (vectors->dtype == SAC_F16 ? 2 : 4);
-}
-
 void sac_vectors_init(sac_vectors *vectors, sac_device *device, uint32_t dim, sac_dtype dtype)
 {
     *vectors = (sac_vectors){.device = device, .dim = dim, .dtype = dtype, .page_rows = 64};
-    while ((size_t)vectors->page_rows * 2 * row_bytes(vectors) <= PAGE_BYTES)
+    while ((size_t)vectors->page_rows * 2 * sac_vectors_row_bytes(vectors) <= PAGE_BYTES)
         vectors->page_rows *= 2;
 }
 
@@ -71,7 +66,7 @@ sac_status sac_vectors_reserve(sac_vectors *vectors, sac_workspace *ws, size_t s
     if (slot_count > vectors->norm_capacity)
         st = grow_norms(vectors, ws, slot_count);
     for (; st == SAC_OK && vectors->page_count < wanted; vectors->page_count++)
-        st = sac_buffer_alloc(vectors->device, vectors->page_rows, row_bytes(vectors),
+        st = sac_buffer_alloc(vectors->device, vectors->page_rows, sac_vectors_row_bytes(vectors),
                               &vectors->pages[vectors->page_count], ws->err);
     return st;
 }
@@ -191,6 +186,6 @@ sac_status sac_vectors_distances(const sac_vectors *vectors, sac_workspace *ws, 
 
 uint64_t sac_vectors_bytes(const sac_vectors *vectors)
 {
-    return vectors->page_count * vectors->page_rows * row_bytes(vectors) +
+    return vectors->page_count * vectors->page_rows * sac_vectors_row_bytes(vectors) +
            vectors->norm_capacity * sizeof(float);
 }

@@ -44,6 +44,12 @@ sac_status sac_vectors_distances(const sac_vectors *vectors, sac_workspace *ws, 
                                  size_t n, const float *queries, const uint32_t *slots,
                                  const uint32_t *counts, float *out);
 
+/* Bytes of one row as it is stored. */
+static inline size_t sac_vectors_row_bytes(const sac_vectors *vectors)
+{
+    return (size_t)vectors->dim * (vectors->dtype == SAC_F16 ? 2 : 4);
+}
+
 /* Memory in bytes. */
 uint64_t sac_vectors_bytes(const sac_vectors *vectors);
 

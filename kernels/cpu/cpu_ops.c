@@ -12,10 +12,18 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
 {
     if (!(features & SAC_CPU_AVX2))
         return;
+    ops->assign = sac_assign_avx2;
+    ops->assign_scratch = sac_assign_scratch_cpu;
+    ops->nearest = sac_nearest_avx2;
+    ops->nearest_scratch = sac_nearest_scratch_cpu;
+    ops->gather_distances = sac_gather_distances_avx2;
     ops->pq_scan = sac_pq_scan_avx2;
     ops->pq_scan_scratch = sac_pq_scan_scratch_cpu;
     if (!(features & SAC_CPU_AVX512))
         return;
+    ops->assign = sac_assign_avx512;
+    ops->nearest = sac_nearest_avx512;
+    ops->gather_distances = sac_gather_distances_avx512;
     ops->pq_scan = sac_pq_scan_avx512;
     if (features & SAC_CPU_VBMI)
         ops->pq_scan = sac_pq_scan_vbmi;

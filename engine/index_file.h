@@ -1,0 +1,90 @@
+/* index_file.h -- an index on disk.
+ *
+ * Everything is little-endian. The file is a header page and up to seven sections, each starting at a
+ * multiple of 4096; bytes between them are 0.
+ *
+ *   offset size
+ *        0    8  "SACINDEX"
+ *        8    4  version: 1. A newer one is refused.
+ *       12    4  0x01020304
+ *       16    8  length of the whole file
+ *       24    4  dim
+ *       28    4  metric: 0 l2, 1 ip, 2 cosine
+ *       32    8  seed of training
+ *       40    4  nlist; 0: Flat, then m, nbits and coded_dim are 0 too
+ *       44    4  m
+ *       48    4  nbits
+ *       52    4  coded_dim
+ *       56    4  flags: 1 rotated (OPQ), 2 trained, 4 vectors are f16, 8 the file has vectors, 16 spec "auto"
+ *       60    4  count: vectors
+ *       64    4  points of the recall curve
+ *       68   60  0
+ *      128  168  seven times, in the order below: offset u64, length u64, XXH3-64 (seed 0) of those bytes
+ * u64; an absent section is all 0 296 3792  0 4088    8  XXH3-64 of bytes 0..4087
+ *
+ *   section    bytes
+ *   curve      points of: recall f32, nprobe u32, depth u32
+ *   labels     u64[count]. A vector's place here is its slot.
+ *   centroids  f32[nlist][coded_dim]
+ *   codebook   f32[m][2^nbits][coded_dim / m]
+ *   rotation   f32[coded_dim][dim]
+ *   lists      u32[nlist], the size of each list; then for each list its pages of up to 256 entries, of each
+ * page as many blocks of 64 as are used: the codes (block layout of ops.h), then for all those lines bias
+ *              f32, then slot u32. What lies past the last entry is 0.
+ *   vectors    f32 or f16 [count][dim]
+ *
+ * Saving writes "<path>.tmp", syncs it, renames it over <path> and syncs the folder: a crash leaves the old
+ * file or the new one. Loading reads into owned memory, checks every number before it is used, and compares
+ * the checksum of each section; a file that was cut or changed is refused by name.
+ */
+#ifndef SACCADE_INDEX_FILE_H
+#define SACCADE_INDEX_FILE_H
+
+#include "engine/saccade.h"
+
+#define SAC_INDEX_FILE_MAGIC "SACINDEX"
+#define SAC_INDEX_FILE_VERSION 1u
+#define SAC_INDEX_FILE_ENDIAN 0x01020304u
+#define SAC_INDEX_FILE_PAGE 4096u
+
+enum sac_index_section {
+    SAC_SECTION_CURVE,
+    SAC_SECTION_LABELS,
+    SAC_SECTION_CENTROIDS,
+    SAC_SECTION_CODEBOOK,
+    SAC_SECTION_ROTATION,
+    SAC_SECTION_LISTS,
+    SAC_SECTION_VECTORS,
+    SAC_SECTION_COUNT
+};
+
+enum {
+    SAC_FILE_ROTATED = 1,
+    SAC_FILE_TRAINED = 2,
+    SAC_FILE_F16 = 4,
+    SAC_FILE_VECTORS = 8,
+    SAC_FILE_AUTO = 16
+};
+
+/* The header page as it lies in the file. */
+typedef struct sac_index_header {
+    char magic[8];
+    uint32_t version, endian;
+    uint64_t file_length;
+    uint32_t dim, metric;
+    uint64_t seed;
+    uint32_t nlist, m, nbits, coded_dim;
+    uint32_t flags, count, curve_count, zeros[15];
+    struct {
+        uint64_t offset, length, checksum;
+    } sections[SAC_SECTION_COUNT];
+    uint8_t more_zeros[3792];
+    uint64_t checksum;
+} sac_index_header;
+
+_Static_assert(sizeof(sac_index_header) == SAC_INDEX_FILE_PAGE, "the header is one page");
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "index files are read and written as they lie in memory, which must be little-endian"
+#endif
+
+#endif

@@ -1,0 +1,469 @@
+/* Reading an index from disk; index_file.h has the format. Nothing in the file is believed: every number is
+ * checked before it sizes or indexes anything. */
+#include "engine/index_file.h"
+#include "engine/index_state.h"
+#include "kernels/half.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#define CHUNK_ROWS 4096u
+
+struct reader {
+    const char *path;
+    sac_error *err;
+    int fd;
+    XXH3_state_t *hash;
+    uint64_t offset, left; /* of the section being read */
+    sac_index_header header;
+    sac_index *index; /* being made */
+    sac_workspace *ws;
+};
+
+static sac_status damaged(const struct reader *r, const char *what)
+{
+    return sac_fail(r->err, SAC_CORRUPT, "%s: %s: restore the file, or build the index again", r->path, what);
+}
+
+static sac_status read_at(const struct reader *r, uint64_t offset, void *to, size_t size)
+{
+    uint8_t *bytes = to;
+
+    while (size > 0) {
+        ssize_t got = pread(r->fd, bytes, size, (off_t)offset);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return sac_fail(r->err, SAC_IO, "cannot read %s: %s", r->path, strerror(errno));
+        if (got == 0)
+            return damaged(r, "the file is shorter than it says");
+        bytes += got;
+        offset += (uint64_t)got;
+        size -= (size_t)got;
+    }
+    return SAC_OK;
+}
+
+/* ---- the header ------------------------------------------------------------------------------------- */
+
+static sac_status read_header(struct reader *r)
+{
+    sac_index_header *h = &r->header;
+    struct stat info;
+    sac_status st;
+
+    if (fstat(r->fd, &info) != 0)
+        return sac_fail(r->err, SAC_IO, "cannot read %s: %s", r->path, strerror(errno));
+    if (!S_ISREG(info.st_mode) || info.st_size < (off_t)sizeof *h)
+        return damaged(r, "too short to be an index");
+    st = read_at(r, 0, h, sizeof *h);
+    if (st != SAC_OK)
+        return st;
+    if (memcmp(h->magic, SAC_INDEX_FILE_MAGIC, sizeof h->magic) != 0 || h->endian != SAC_INDEX_FILE_ENDIAN)
+        return damaged(r, "does not start as an index does");
+    if (h->version > SAC_INDEX_FILE_VERSION)
+        return sac_fail(r->err, SAC_VERSION_MISMATCH,
+                        "%s has format version %u, this program reads up to %u: use a newer program", r->path,
+                        h->version, SAC_INDEX_FILE_VERSION);
+    if (h->checksum != XXH3_64bits(h, offsetof(sac_index_header, checksum)) || h->version == 0)
+        return damaged(r, "the header fails its checksum");
+    if (h->file_length != (uint64_t)info.st_size)
+        return damaged(r, "the file is not as long as it says");
+    for (int i = 0; i < SAC_SECTION_COUNT; i++)
+        if (h->sections[i].offset % SAC_INDEX_FILE_PAGE != 0 || h->sections[i].offset > h->file_length ||
+            h->sections[i].length > h->file_length - h->sections[i].offset)
+            return damaged(r, "a section lies outside the file");
+    return SAC_OK;
+}
+
+static bool section_is(const sac_index_header *h, enum sac_index_section section, uint64_t rows,
+                       uint64_t row_bytes)
+{
+    uint64_t bytes;
+
+    return !__builtin_mul_overflow(rows, row_bytes, &bytes) && h->sections[section].length == bytes;
+}
+
+/* The spec that the header describes, made sure of by writing it down and reading it back. */
+static sac_status read_spec(const struct reader *r, sac_index_spec *spec)
+{
+    const sac_index_header *h = &r->header;
+    sac_index_spec again;
+    char text[64];
+
+    *spec = (sac_index_spec){.automatic = (h->flags & SAC_FILE_AUTO) != 0,
+                             .nlist = h->nlist,
+                             .m = h->m,
+                             .nbits = h->nbits,
+                             .rotate = (h->flags & SAC_FILE_ROTATED) != 0,
+                             .coded_dim = h->coded_dim,
+                             .dtype = (h->flags & SAC_FILE_F16) != 0 ? SAC_F16 : SAC_F32};
+    if (h->dim < 1 || h->dim > SAC_DIM_MAX || h->metric > SAC_METRIC_COSINE || (h->nlist > 0 && h->m == 0))
+        return damaged(r, "dimension, metric or kind of index are out of range");
+    sac_index_spec_format(spec, h->dim, text, sizeof text);
+    if (sac_index_spec_parse(text, h->dim, &again, NULL) != SAC_OK || again.automatic != spec->automatic ||
+        again.nlist != spec->nlist || again.m != spec->m || again.nbits != spec->nbits ||
+        again.rotate != spec->rotate || again.coded_dim != spec->coded_dim || again.dtype != spec->dtype)
+        return damaged(r, "its kind of index makes no sense");
+    return SAC_OK;
+}
+
+static sac_status check_lengths(const struct reader *r, const sac_index_spec *spec)
+{
+    const sac_index_header *h = &r->header;
+    uint64_t trained_lists = (h->flags & SAC_FILE_TRAINED) != 0 ? spec->nlist : 0;
+    uint64_t codewords = trained_lists > 0 ? (uint64_t)1 << spec->nbits : 0;
+    bool rotated = trained_lists > 0 && spec->rotate;
+    size_t vector_bytes = (size_t)h->dim * (spec->dtype == SAC_F16 ? 2 : 4);
+
+    if (h->count == UINT32_MAX || h->curve_count > SAC_CURVE_MAX ||
+        (h->count > 0 && !(h->flags & SAC_FILE_TRAINED)) ||
+        !section_is(h, SAC_SECTION_CURVE, h->curve_count, 12) ||
+        !section_is(h, SAC_SECTION_LABELS, h->count, 8) ||
+        !section_is(h, SAC_SECTION_CENTROIDS, trained_lists, spec->coded_dim * sizeof(float)) ||
+        !section_is(h, SAC_SECTION_CODEBOOK, codewords, spec->coded_dim * sizeof(float)) ||
+        !section_is(h, SAC_SECTION_ROTATION, rotated ? spec->coded_dim : 0, h->dim * sizeof(float)) ||
+        !section_is(h, SAC_SECTION_VECTORS, h->flags & SAC_FILE_VECTORS ? h->count : 0, vector_bytes))
+        return damaged(r, "a section is not as long as it should be");
+    return SAC_OK;
+}
+
+/* ---- sections --------------------------------------------------------------------------------------- */
+
+static void open_section(struct reader *r, enum sac_index_section section)
+{
+    XXH3_64bits_reset(r->hash);
+    r->offset = r->header.sections[section].offset;
+    r->left = r->header.sections[section].length;
+}
+
+static sac_status get(struct reader *r, void *to, size_t size)
+{
+    sac_status st;
+
+    if (size > r->left)
+        return damaged(r, "a section ends too early");
+    st = read_at(r, r->offset, to, size);
+    if (st == SAC_OK)
+        XXH3_64bits_update(r->hash, to, size);
+    r->offset += size;
+    r->left -= size;
+    return st;
+}
+
+static sac_status close_section(struct reader *r, enum sac_index_section section)
+{
+    if (r->left != 0)
+        return damaged(r, "a section is longer than it should be");
+    if (r->header.sections[section].length > 0 &&
+        XXH3_64bits_digest(r->hash) != r->header.sections[section].checksum)
+        return damaged(r, "a section fails its checksum");
+    return SAC_OK;
+}
+
+static sac_status get_curve(struct reader *r)
+{
+    sac_recall_curve *curve = &r->index->curve;
+    sac_status st = SAC_OK;
+
+    open_section(r, SAC_SECTION_CURVE);
+    for (uint32_t i = 0; st == SAC_OK && i < r->header.curve_count; i++) {
+        sac_recall_point *point = &curve->points[i];
+        st = get(r, &point->recall, 4);
+        if (st == SAC_OK)
+            st = get(r, &point->nprobe, 4);
+        if (st == SAC_OK)
+            st = get(r, &point->depth, 4);
+        if (st == SAC_OK &&
+            (!(point->recall >= 0 && point->recall <= 1) || point->nprobe < 1 ||
+             point->nprobe > r->header.nlist || point->depth < 1 || point->depth > SAC_DEPTH_MAX))
+            st = damaged(r, "the recall curve is out of range");
+    }
+    curve->count = r->header.curve_count;
+    return st == SAC_OK ? close_section(r, SAC_SECTION_CURVE) : st;
+}
+
+static sac_status get_labels(struct reader *r)
+{
+    sac_labels *labels = &r->index->labels;
+    uint64_t chunk[512];
+    sac_status st = sac_labels_reserve(labels, r->header.count, r->err);
+
+    open_section(r, SAC_SECTION_LABELS);
+    for (uint32_t i = 0; st == SAC_OK && i < r->header.count;) {
+        uint32_t rows = r->header.count - i < 512 ? r->header.count - i : 512;
+        st = get(r, chunk, rows * sizeof *chunk);
+        for (uint32_t c = 0; st == SAC_OK && c < rows; c++, i++) {
+            if (sac_labels_find(labels, chunk[c]) != SAC_NO_SLOT)
+                st = damaged(r, "a label is there twice");
+            else
+                sac_labels_insert(labels, chunk[c]);
+        }
+    }
+    return st == SAC_OK ? close_section(r, SAC_SECTION_LABELS) : st;
+}
+
+static bool all_finite(const float *x, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+/* A section of nothing but floats, as a piece of host memory; NULL where it is empty. */
+static sac_status get_floats(struct reader *r, enum sac_index_section section, float **out)
+{
+    size_t bytes = r->header.sections[section].length;
+    sac_status st;
+
+    *out = NULL;
+    open_section(r, section);
+    if (bytes == 0)
+        return SAC_OK;
+    *out = sac_workspace_host(r->ws, bytes, 1);
+    st = *out == NULL ? SAC_NO_MEMORY : get(r, *out, bytes);
+    if (st == SAC_OK)
+        st = close_section(r, section);
+    if (st == SAC_OK && !all_finite(*out, bytes / sizeof **out))
+        st = damaged(r, "a centroid, codeword or rotation is not finite");
+    return st;
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------ */
+
+static sac_status check_page(const struct reader *r, const sac_pq_shape *pq, const uint8_t *codes,
+                             size_t code_bytes, const float *bias, const uint32_t *slots, uint32_t rows)
+{
+    uint8_t high = pq->nbits == 4 ? 0 : (uint8_t)(0xff << pq->nbits);
+
+    for (size_t i = 0; i < code_bytes; i++)
+        if ((codes[i] & high) != 0)
+            return damaged(r, "a code is beyond its codebook");
+    for (uint32_t i = 0; i < rows; i++)
+        if (slots[i] >= r->header.count)
+            return damaged(r, "a list holds a vector that is not there");
+    return all_finite(bias, rows) ? SAC_OK : damaged(r, "a norm in a list is not finite");
+}
+
+static sac_status get_page(struct reader *r, uint32_t list, uint32_t rows)
+{
+    sac_lists *lists = &r->index->ivf->lists;
+    sac_workspace_mark mark = sac_workspace_save(r->ws);
+    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
+    size_t code_bytes = lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits);
+    uint8_t *codes = sac_workspace_host(r->ws, code_bytes, 1);
+    float bias[SAC_PAGE_ROWS];
+    uint32_t slots[SAC_PAGE_ROWS];
+    sac_status st = codes == NULL ? SAC_NO_MEMORY : get(r, codes, code_bytes);
+
+    if (st == SAC_OK)
+        st = get(r, bias, lines * sizeof *bias);
+    if (st == SAC_OK)
+        st = get(r, slots, lines * sizeof *slots);
+    if (st == SAC_OK)
+        st = check_page(r, &lists->pq, codes, code_bytes, bias, slots, rows);
+    if (st == SAC_OK)
+        st = sac_lists_load_page(lists, r->ws, list, rows, codes, bias, slots);
+    sac_workspace_restore(r->ws, mark);
+    return st;
+}
+
+static sac_status get_lists(struct reader *r)
+{
+    const sac_lists *lists = &r->index->ivf->lists;
+    uint32_t nlist = lists->nlist;
+    uint32_t *sizes = sac_workspace_host(r->ws, nlist, sizeof *sizes);
+    uint64_t total = 0;
+    sac_status st;
+
+    open_section(r, SAC_SECTION_LISTS);
+    st = sizes == NULL ? SAC_NO_MEMORY : get(r, sizes, nlist * sizeof *sizes);
+    for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
+        total += sizes[l];
+    if (st == SAC_OK && total != r->header.count)
+        st = damaged(r, "the lists do not hold every vector once");
+    for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
+        for (uint32_t left = sizes[l]; st == SAC_OK && left > 0;) {
+            uint32_t rows = left < SAC_PAGE_ROWS ? left : SAC_PAGE_ROWS;
+            st = get_page(r, l, rows);
+            left -= rows;
+        }
+    /* As many entries as vectors, and none without: every vector once. */
+    for (uint32_t slot = 0; st == SAC_OK && slot < r->header.count; slot++)
+        if (slot >= lists->slot_capacity || lists->position[slot] == SAC_NO_POSITION)
+            st = damaged(r, "a vector is in no list");
+    return st == SAC_OK ? close_section(r, SAC_SECTION_LISTS) : st;
+}
+
+static sac_status get_ivf(struct reader *r)
+{
+    sac_index *index = r->index;
+    float *centroids, *codebook, *rotation;
+    sac_status st = sac_ivf_open(index->device, index->dim, index->metric, &index->spec, &index->ivf, r->err);
+
+    if (st == SAC_OK)
+        st = get_floats(r, SAC_SECTION_CENTROIDS, &centroids);
+    if (st == SAC_OK)
+        st = get_floats(r, SAC_SECTION_CODEBOOK, &codebook);
+    if (st == SAC_OK)
+        st = get_floats(r, SAC_SECTION_ROTATION, &rotation);
+    if (st == SAC_OK)
+        st = sac_ivf_restore(index->ivf, r->ws, centroids, codebook, rotation);
+    return st == SAC_OK ? get_lists(r) : st;
+}
+
+/* ---- vectors ---------------------------------------------------------------------------------------- */
+
+/* n vectors from the file, f32 whatever they are stored as. */
+static sac_status vectors_from_file(struct reader *r, size_t n, float *x)
+{
+    size_t count = n * r->index->dim;
+    uint16_t *halves = (uint16_t *)(void *)x + count; /* the upper half of the place they expand into */
+    sac_status st;
+
+    if (r->index->spec.dtype == SAC_F32)
+        return get(r, x, count * sizeof *x);
+    st = get(r, halves, count * sizeof *halves);
+    for (size_t i = 0; st == SAC_OK && i < count; i++) {
+        uint16_t half;
+        memcpy(&half, (const uint8_t *)x + (count + i) * sizeof half, sizeof half);
+        x[i] = sac_f16_to_f32(half);
+    }
+    return st;
+}
+
+/* n vectors from whoever keeps them. Labels that are gone are noted in `gone`, with zeros for a vector. */
+static sac_status vectors_from_caller(struct reader *r, size_t first, size_t n, float *x, sac_vector_fn fn,
+                                      void *context, uint64_t *gone, size_t *gone_count)
+{
+    sac_index *index = r->index;
+    float *given = sac_workspace_host(r->ws, index->dim, sizeof *given);
+
+    if (given == NULL)
+        return SAC_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        float *to = x + i * index->dim;
+        memset(to, 0, index->dim * sizeof *to);
+        if (fn(context, index->labels.label[first + i], given)) {
+            sac_status st = sac_index_check_vector(index, given, "vector", first + i, r->err);
+            if (st != SAC_OK)
+                return st;
+            sac_index_copy_vector(index, given, to);
+        } else {
+            gone[(*gone_count)++] = index->labels.label[first + i];
+        }
+    }
+    return SAC_OK;
+}
+
+static sac_status store_vectors(struct reader *r, size_t first, size_t n, const sac_span *x)
+{
+    uint32_t *slots = sac_workspace_host(r->ws, n, sizeof *slots);
+    sac_status st;
+
+    if (slots == NULL)
+        return SAC_NO_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        slots[i] = (uint32_t)(first + i);
+    if (!all_finite(x->host, n * r->index->dim))
+        return damaged(r, "a vector is not finite");
+    st = sac_span_push(r->ws, x);
+    return st == SAC_OK ? sac_vectors_write(&r->index->vectors, r->ws, n, x->device, slots) : st;
+}
+
+static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
+{
+    sac_index *index = r->index;
+    bool in_file = (r->header.flags & SAC_FILE_VECTORS) != 0;
+    uint64_t *gone = sac_workspace_host(r->ws, in_file ? 0 : r->header.count, sizeof *gone);
+    size_t gone_count = 0;
+    sac_status st =
+        gone == NULL ? SAC_NO_MEMORY : sac_vectors_reserve(&index->vectors, r->ws, r->header.count);
+
+    if (st == SAC_OK && !in_file && fn == NULL && r->header.count > 0)
+        return sac_fail(r->err, SAC_INVALID_ARGUMENT, "%s was saved without its vectors: they must be given",
+                        r->path);
+    open_section(r, SAC_SECTION_VECTORS);
+    for (size_t first = 0; st == SAC_OK && first < r->header.count; first += CHUNK_ROWS) {
+        size_t n = r->header.count - first < CHUNK_ROWS ? r->header.count - first : CHUNK_ROWS;
+        sac_workspace_mark mark = sac_workspace_save(r->ws);
+        sac_span x;
+        if (!sac_workspace_span(r->ws, n, index->dim * sizeof(float), &x))
+            st = SAC_NO_MEMORY;
+        else if (in_file)
+            st = vectors_from_file(r, n, x.host);
+        else
+            st = vectors_from_caller(r, first, n, x.host, fn, context, gone, &gone_count);
+        if (st == SAC_OK)
+            st = store_vectors(r, first, n, &x);
+        sac_workspace_restore(r->ws, mark);
+    }
+    if (st == SAC_OK)
+        st = close_section(r, SAC_SECTION_VECTORS);
+    return st == SAC_OK ? sac_index_delete(index, gone_count, gone, NULL, r->err) : st;
+}
+
+/* ---- the whole file --------------------------------------------------------------------------------- */
+
+static sac_status load(struct reader *r, sac_device *device, sac_vector_fn fn, void *context)
+{
+    sac_index_params params;
+    sac_index_spec spec;
+    char text[64];
+    sac_status st = read_header(r);
+
+    if (st == SAC_OK)
+        st = read_spec(r, &spec);
+    if (st == SAC_OK)
+        st = check_lengths(r, &spec);
+    if (st != SAC_OK)
+        return st;
+    sac_index_spec_format(&spec, r->header.dim, text, sizeof text);
+    params = (sac_index_params){r->header.dim, (sac_metric)r->header.metric, text, r->header.seed};
+    st = sac_index_create(device, &params, &r->index, r->err);
+    if (st == SAC_OK)
+        st = sac_workspace_borrow(&r->index->workspaces, &r->ws, r->err);
+    if (st != SAC_OK)
+        return st;
+    r->index->trained = (r->header.flags & SAC_FILE_TRAINED) != 0;
+    st = get_curve(r);
+    if (st == SAC_OK)
+        st = get_labels(r);
+    if (st == SAC_OK && r->index->trained && spec.nlist > 0)
+        st = get_ivf(r);
+    if (st == SAC_OK)
+        st = get_vectors(r, fn, context);
+    sac_workspace_give_back(&r->index->workspaces, r->ws);
+    return st;
+}
+
+sac_status sac_index_load(sac_device *device, const char *path, sac_vector_fn vectors, void *context,
+                          sac_index **out, sac_error *err)
+{
+    struct reader r = {.path = path, .err = err};
+    sac_status st;
+
+    *out = NULL;
+    r.fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (r.fd < 0)
+        return sac_fail(err, errno == ENOENT ? SAC_NOT_FOUND : SAC_IO, "cannot open %s: %s", path,
+                        strerror(errno));
+    r.hash = XXH3_createState();
+    st = r.hash == NULL ? sac_fail(err, SAC_NO_MEMORY, "no memory to load %s", path)
+                        : load(&r, device, vectors, context);
+    XXH3_freeState(r.hash);
+    close(r.fd);
+    if (st != SAC_OK) {
+        sac_index_close(r.index);
+        return st;
+    }
+    *out = r.index;
+    return SAC_OK;
+}

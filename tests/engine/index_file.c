@@ -1,0 +1,316 @@
+/* What is saved comes back as it was, and a damaged file never does any harm. */
+#include "engine/index_file.h"
+#include "tests/engine/vector_set.h"
+
+#include <xxhash.h>
+
+static char path[256];
+
+static sac_index *trained(sac_device *device, const struct vector_set *set, const char *spec)
+{
+    sac_index *index = test_index_of(device, set, SAC_METRIC_L2, spec);
+    size_t removed;
+
+    assert_ok(sac_index_delete(index, 100, set->labels + 7, &removed, err)); /* holes in the slots */
+    assert_ok(sac_index_measure(index, NULL, NULL, err));
+    return index;
+}
+
+static void expect_same_answers(const sac_index *a, const sac_index *b, const struct vector_set *set)
+{
+    size_t n = set->query_count < 60 ? set->query_count : 60;
+    sac_query *x = test_queries(set->queries, n, set->dim, 20),
+              *y = test_queries(set->queries, n, set->dim, 20);
+
+    assert_ok(sac_index_search(a, x, n, err));
+    assert_ok(sac_index_search(b, y, n, err));
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(x[i].hit_count, y[i].hit_count);
+        assert_memory_equal(x[i].hits, y[i].hits, x[i].hit_count * sizeof *x[i].hits);
+    }
+    test_queries_free(x);
+    test_queries_free(y);
+}
+
+static void a_loaded_index_answers_as_the_saved_one(void **state)
+{
+    static const char *const specs[] = {"Flat", "SQfp16", "IVF32,PQ32",
+                                        "OPQ16_64,IVF20,PQ16x5,Refine(SQfp16)"};
+    struct vector_set set = vector_set_load("sift5k");
+    sac_device *device = test_device("cpu");
+
+    (void)state;
+    for (size_t s = 0; s < sizeof specs / sizeof specs[0]; s++) {
+        sac_index *index = trained(device, &set, specs[s]), *loaded;
+        sac_index_info a, b;
+        sac_recall_point one[64], two[64];
+        size_t removed;
+
+        assert_ok(sac_index_save(index, path, true, err));
+        assert_ok(sac_index_load(device, path, NULL, NULL, &loaded, err));
+        expect_same_answers(index, loaded, &set);
+        sac_index_describe(index, &a);
+        sac_index_describe(loaded, &b);
+        assert_string_equal(a.spec, b.spec);
+        assert_int_equal(a.count, b.count);
+        assert_true(a.trained == b.trained && a.measured == b.measured);
+        assert_int_equal(sac_index_recall_curve(index, one, 64), sac_index_recall_curve(loaded, two, 64));
+        /* and it can be changed */
+        assert_ok(sac_index_add(loaded, 50, set.base + 7 * set.dim, set.labels + 7, NULL, NULL, err));
+        assert_ok(sac_index_delete(loaded, 4000, set.labels + 57, &removed, err));
+        assert_int_equal(removed, 3950);
+        sac_index_close(loaded);
+        sac_index_close(index);
+    }
+    unlink(path);
+    sac_device_close(device);
+    vector_set_free(&set);
+}
+
+static bool give_vector(void *context, uint64_t label, float *vector)
+{
+    const struct vector_set *set = context;
+
+    if (label == 4000)
+        return false;
+    memcpy(vector, set->base + label * set->dim, set->dim * sizeof *vector);
+    return true;
+}
+
+static void vectors_may_come_from_elsewhere(void **state)
+{
+    struct vector_set set = vector_set_load("sift5k");
+    sac_device *device = test_device("cpu");
+    sac_index *index = trained(device, &set, "IVF32,PQ32"), *loaded;
+    const uint64_t gone = 4000;
+    sac_error problem;
+
+    (void)state;
+    assert_ok(sac_index_save(index, path, false, err));
+    assert_int_equal(sac_index_load(device, path, NULL, NULL, &loaded, &problem), SAC_INVALID_ARGUMENT);
+    assert_ok(sac_index_load(device, path, give_vector, &set, &loaded, err));
+    assert_false(sac_index_contains(loaded, gone));
+    assert_ok(sac_index_delete(index, 1, &gone, NULL, err));
+    expect_same_answers(index, loaded, &set);
+    sac_index_close(loaded);
+    sac_index_close(index);
+    unlink(path);
+    sac_device_close(device);
+    vector_set_free(&set);
+}
+
+static void empty_and_untrained_indexes_are_kept(void **state)
+{
+    static const char *const specs[] = {"auto", "Flat", "IVF8,PQ4"};
+    sac_device *device = test_device("cpu");
+
+    (void)state;
+    for (size_t s = 0; s < 3; s++) {
+        sac_index *index = test_index(device, 16, SAC_METRIC_COSINE, specs[s]), *loaded;
+        sac_index_info info;
+
+        assert_ok(sac_index_save(index, path, true, err));
+        assert_ok(sac_index_load(device, path, NULL, NULL, &loaded, err));
+        sac_index_describe(loaded, &info);
+        assert_string_equal(info.spec, specs[s]);
+        assert_int_equal(info.trained, s == 1);
+        sac_index_close(loaded);
+        sac_index_close(index);
+    }
+    unlink(path);
+    sac_device_close(device);
+}
+
+/* ---- damage ----------------------------------------------------------------------------------------- */
+
+struct image {
+    uint8_t *bytes;
+    size_t size;
+};
+
+static struct image read_image(void)
+{
+    FILE *file = fopen(path, "rb");
+    struct image image;
+
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    image.size = (size_t)ftell(file);
+    image.bytes = malloc(image.size);
+    rewind(file);
+    assert_int_equal(fread(image.bytes, 1, image.size, file), image.size);
+    fclose(file);
+    return image;
+}
+
+static void write_image(const uint8_t *bytes, size_t size)
+{
+    FILE *file = fopen(path, "wb");
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+/* A small index with every section. */
+static sac_index *small_index(sac_device *device, float *base)
+{
+    sac_index *index = test_index(device, 6, SAC_METRIC_L2, "OPQ3,IVF3,PQ3x4,Refine(SQfp16)");
+    uint64_t seed = 9, labels[300];
+
+    for (size_t i = 0; i < 300 * 6; i++)
+        base[i] = test_random(&seed);
+    for (size_t i = 0; i < 300; i++)
+        labels[i] = i;
+    assert_ok(sac_index_train(index, 300, base, 0, NULL, NULL, err));
+    assert_ok(sac_index_add(index, 300, base, labels, NULL, NULL, err));
+    assert_ok(sac_index_measure(index, NULL, NULL, err));
+    return index;
+}
+
+/* Loads what is on disk now. It must fail with words, or give an index that answers. */
+static bool survives(sac_device *device, const float *base)
+{
+    sac_error problem = {0};
+    sac_index *index;
+    sac_status st = sac_index_load(device, path, NULL, NULL, &index, &problem);
+
+    if (st != SAC_OK) {
+        assert_true(st == SAC_CORRUPT || st == SAC_VERSION_MISMATCH);
+        assert_true(strstr(problem.text, path) != NULL);
+        return false;
+    }
+    sac_query *q = test_queries(base, 3, 6, 10);
+    q[1].exact = true;
+    q[2].nprobe = 3;
+    assert_ok(sac_index_search(index, q, 3, err));
+    assert_int_equal(q[0].hit_count, 10);
+    test_queries_free(q);
+    sac_index_close(index);
+    return true;
+}
+
+static void any_changed_byte_is_found(void **state)
+{
+    float base[300 * 6];
+    sac_device *device = test_device("ref");
+    sac_index *index = small_index(device, base);
+    size_t harmless = 0;
+
+    (void)state;
+    assert_ok(sac_index_save(index, path, true, err));
+    struct image image = read_image();
+    assert_true(survives(device, base));
+    for (size_t at = 0; at < image.size; at += at < 4096 && (at < 300 || at >= 4080) ? 1 : 61) {
+        image.bytes[at] ^= (uint8_t)(1u << at % 8);
+        write_image(image.bytes, image.size);
+        if (survives(device, base)) {
+            harmless++; /* only the zeros between sections */
+            assert_true(image.bytes[at] == 1u << at % 8);
+        }
+        image.bytes[at] ^= (uint8_t)(1u << at % 8);
+    }
+    assert_true(harmless < image.size / 61);
+    for (size_t size = 0; size < image.size; size += 997) {
+        write_image(image.bytes, size);
+        assert_false(survives(device, base));
+    }
+    write_image(image.bytes, image.size);
+    assert_true(survives(device, base));
+    free(image.bytes);
+    unlink(path);
+    sac_index_close(index);
+    sac_device_close(device);
+}
+
+static void sign(struct image *image)
+{
+    sac_index_header *header = (sac_index_header *)(void *)image->bytes;
+
+    for (int i = 0; i < SAC_SECTION_COUNT; i++)
+        if (header->sections[i].offset <= image->size &&
+            header->sections[i].length <= image->size - header->sections[i].offset)
+            header->sections[i].checksum =
+                XXH3_64bits(image->bytes + header->sections[i].offset, header->sections[i].length);
+    header->checksum = XXH3_64bits(header, sizeof *header - 8);
+}
+
+/* A file made by an enemy has right checksums over wrong numbers. */
+static void wrong_numbers_with_right_checksums_do_no_harm(void **state)
+{
+    float base[300 * 6];
+    sac_device *device = test_device("ref");
+    sac_index *index = small_index(device, base);
+    uint64_t seed = 77;
+
+    (void)state;
+    assert_ok(sac_index_save(index, path, true, err));
+    struct image image = read_image(), changed = read_image();
+    for (int i = 0; i < 3000; i++) {
+        memcpy(changed.bytes, image.bytes, image.size);
+        for (int k = 0; k < 1 + i % 3; k++) {
+            size_t range = i % 2 == 0 ? 300 : image.size;
+            size_t at = (size_t)((test_random(&seed) + 1) / 2 * (float)range);
+            changed.bytes[at < image.size ? at : 0] = i % 5 == 0 ? 0xff : (uint8_t)(test_random(&seed) * 128);
+        }
+        sign(&changed);
+        write_image(changed.bytes, changed.size);
+        sac_error problem = {0};
+        sac_index *loaded;
+        if (sac_index_load(device, path, NULL, NULL, &loaded, &problem) == SAC_OK) {
+            sac_index_info info;
+            sac_index_describe(loaded, &info);
+            sac_query *q = test_queries(base, 2, 6, 10);
+            q[1].exact = true;
+            if (info.dim <= 6 && info.trained)
+                (void)sac_index_search(loaded, q, 2, &problem);
+            test_queries_free(q);
+        } else {
+            assert_true(problem.text[0] != '\0');
+        }
+        sac_index_close(loaded);
+    }
+    free(image.bytes);
+    free(changed.bytes);
+    unlink(path);
+    sac_index_close(index);
+    sac_device_close(device);
+}
+
+static void newer_version_and_missing_file_are_named(void **state)
+{
+    sac_device *device = test_device("ref");
+    sac_index *index = test_index(device, 4, SAC_METRIC_L2, "Flat"), *loaded;
+    sac_error problem;
+
+    (void)state;
+    assert_ok(sac_index_save(index, path, true, err));
+    struct image image = read_image();
+    ((sac_index_header *)(void *)image.bytes)->version = 2;
+    sign(&image);
+    write_image(image.bytes, image.size);
+    assert_int_equal(sac_index_load(device, path, NULL, NULL, &loaded, &problem), SAC_VERSION_MISMATCH);
+    assert_null(loaded);
+    assert_non_null(strstr(problem.text, "version 2"));
+    unlink(path);
+    assert_int_equal(sac_index_load(device, path, NULL, NULL, &loaded, &problem), SAC_NOT_FOUND);
+    assert_int_equal(sac_index_save(index, "/nowhere/at/all", true, &problem), SAC_IO);
+    free(image.bytes);
+    sac_index_close(index);
+    sac_device_close(device);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_loaded_index_answers_as_the_saved_one),
+        cmocka_unit_test(vectors_may_come_from_elsewhere),
+        cmocka_unit_test(empty_and_untrained_indexes_are_kept),
+        cmocka_unit_test(any_changed_byte_is_found),
+        cmocka_unit_test(wrong_numbers_with_right_checksums_do_no_harm),
+        cmocka_unit_test(newer_version_and_missing_file_are_named),
+    };
+
+    snprintf(path, sizeof path, "/tmp/saccade_index_file_%ld", (long)getpid());
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
