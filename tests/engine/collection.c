@@ -395,6 +395,90 @@ static void reopening_derives_what_the_checkpoint_lacks(void **state)
     assert_exactly(0, 0);
 }
 
+static void write_checkpoint(const void *bytes, size_t size)
+{
+    char path[SAC_SCRATCH_PATH_MAX + 64];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/collections/c/index.sac", folder);
+    f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(bytes, 1, size, f), size);
+    fclose(f);
+}
+
+static size_t read_checkpoint(uint8_t *bytes, size_t capacity)
+{
+    char path[SAC_SCRATCH_PATH_MAX + 64];
+    size_t size;
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/collections/c/index.sac", folder);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    size = fread(bytes, 1, capacity, f);
+    fclose(f);
+    return size;
+}
+
+static void a_damaged_checkpoint_is_derived_again(void **state)
+{
+    static uint8_t good[1 << 16], bad[1 << 16];
+    sac_collection_info info;
+    size_t size;
+
+    (void)state;
+    put_range(0, 100);
+    assert_int_equal(sac_collection_checkpoint(collection, NULL), SAC_OK);
+    size = read_checkpoint(good, sizeof good);
+    for (int round = 0; round < 12; round++) {
+        memcpy(bad, good, size);
+        bad[(size - 1) * (size_t)round / 11] ^= 0x40;
+        close_collection();
+        write_checkpoint(bad, round == 11 ? 0 : size);
+        open_collection(SAC_METRIC_L2);
+        assert_exactly(0, 100);
+        sac_collection_stats(collection, &info);
+        assert_true(info.checkpoint_refused);
+    }
+    for (size_t cut = 1; cut < size; cut += size / 7) {
+        close_collection();
+        write_checkpoint(good, cut);
+        open_collection(SAC_METRIC_L2);
+        assert_exactly(0, 100);
+    }
+    assert_int_equal(sac_collection_checkpoint(collection, NULL), SAC_OK);
+    reopen();
+    sac_collection_stats(collection, &info);
+    assert_false(info.checkpoint_refused);
+}
+
+static void a_foreign_checkpoint_is_refused(void **state)
+{
+    sac_index_params params;
+    sac_index *index;
+    char path[SAC_SCRATCH_PATH_MAX + 64];
+    float vector[DIM + 1] = {1};
+    uint64_t label = 1;
+    sac_collection_info info;
+
+    (void)state;
+    put_range(0, 10);
+    close_collection();
+    sac_index_params_init(&params);
+    params.dim = DIM + 1;
+    params.spec = "Flat";
+    snprintf(path, sizeof path, "%s/collections/c/index.sac", folder);
+    assert_int_equal(sac_index_create(device, &params, &index, NULL), SAC_OK);
+    assert_int_equal(sac_index_add(index, 1, vector, &label, NULL, NULL, NULL), SAC_OK);
+    assert_int_equal(sac_index_save(index, path, true, NULL), SAC_OK);
+    sac_index_close(index);
+    open_collection(SAC_METRIC_L2);
+    assert_exactly(0, 10);
+    sac_collection_stats(collection, &info);
+    assert_true(info.checkpoint_refused);
+}
+
 /* ---- building ---- */
 
 static bool count_stages(void *context, const sac_progress *progress)
@@ -433,7 +517,9 @@ static void a_build_changes_the_index_and_no_answer(void **state)
     delete_range(0, 10);
     assert_int_equal(find(3005), 3005);
     assert_int_equal(find(5), -1);
-    reopen();
+    reopen(); /* from the checkpoint that the build saved */
+    sac_collection_stats(collection, &info);
+    assert_int_equal(info.index.nlist, 16);
     for (uint64_t i = 10; i < 3010; i += 10)
         assert_int_equal(find(i), i);
     assert_int_equal(sac_collection_build(collection, "nonsense", NULL, NULL, &err), SAC_INVALID_ARGUMENT);
@@ -602,6 +688,8 @@ int main(void)
         WITH_COLLECTION(items_are_listed_in_order),
         cmocka_unit_test(cosine_refuses_zeros_and_keeps_lengths),
         WITH_COLLECTION(reopening_derives_what_the_checkpoint_lacks),
+        WITH_COLLECTION(a_damaged_checkpoint_is_derived_again),
+        WITH_COLLECTION(a_foreign_checkpoint_is_refused),
         WITH_COLLECTION(a_build_changes_the_index_and_no_answer),
         WITH_COLLECTION(small_and_empty_collections_can_be_built),
         WITH_COLLECTION(searches_never_miss_while_others_write_and_build),
