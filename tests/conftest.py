@@ -1,7 +1,4 @@
-"""What the Python tests share: test data, the built library and binary, running servers.
-
-What a test needs and is not there skips it with a plain word; where CI is set it fails instead.
-"""
+"""What the Python tests share: test data, the built library and the binary."""
 
 from __future__ import annotations
 
@@ -13,15 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from needs import ROOT, missing
+
 sys.path.insert(0, str(ROOT / "python"))
-
-
-def missing(what: str) -> None:
-    """Ends a test whose material is missing."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what}, and CI is set")
-    pytest.skip(what)
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +49,6 @@ def library() -> Path:
         return _library.path()
     except ImportError as error:
         missing(str(error))
-        raise
 
 
 @pytest.fixture(scope="session")

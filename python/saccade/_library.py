@@ -178,9 +178,7 @@ def load() -> ctypes.CDLL:
     """The library, loaded on first use, so that the clients for the wire work without it."""
     library = ctypes.CDLL(str(path()))
     for name, (result, *arguments) in _FUNCTIONS.items():
-        function = getattr(library, name, None)
-        if function is None:
-            continue
+        function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     found: str = library.sac_version().decode()
     if found != VERSION:

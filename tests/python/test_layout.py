@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import ROOT
+from needs import ROOT
 from saccade import _library
 
 STRUCTS = {
