@@ -17,7 +17,7 @@ void sac_progress_begin(sac_progress_meter *meter, sac_progress_fn fn, void *con
 {
     *meter = (sac_progress_meter){.fn = fn, .context = context, .began = sac_clock()};
     meter->state = (sac_progress){.stage = stage, .total = total, .seconds_left = -1};
-    meter->reported = meter->began;
+    meter->reported = meter->began - REPORT_SECONDS; /* so the first step is told at once */
 }
 
 bool sac_progress_step(sac_progress_meter *meter, uint64_t done, uint64_t failed)

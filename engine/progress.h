@@ -18,7 +18,7 @@ void sac_progress_begin(sac_progress_meter *meter, sac_progress_fn fn, void *con
                         uint64_t total);
 
 /* `done` of the total are done, and `failed` of them failed. False when the caller wants the job to end. The
- * last step is always reported. */
+ * first step and the last are always reported. */
 bool sac_progress_step(sac_progress_meter *meter, uint64_t done, uint64_t failed);
 
 /* The same for one more than before. */

@@ -295,6 +295,7 @@ static void nothing_acknowledged_is_lost(void **state)
 
     (void)state;
     printf("seed %llu\n", (unsigned long long)seed);
+    fflush(stdout); /* or every child would say it again */
     random_state = seed * 2 + 1;
     sac_scratch_make(folder);
     for (unsigned long i = 0; i < kills; i++)

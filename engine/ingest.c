@@ -1,0 +1,508 @@
+/* ingest.c -- decode threads -> a bounded queue of prepared pictures -> the calling thread, which embeds and
+ * stores.
+ *
+ * A slot holds one prepared picture. Decode threads take free slots and queue them as ready; the calling
+ * thread empties them into a batch. The slots bound the memory, and a thread that finds none free waits.
+ */
+#include "engine/ingest.h"
+
+#include "engine/collection.h"
+#include "engine/progress.h"
+#include "engine/walk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+enum {
+    BATCH = 16,         /* pictures embedded at a time: enough rows for a product, few enough to stop soon */
+    COMMIT_ITEMS = 256, /* a commit comes after so many pictures */
+    PENDING_MAX = COMMIT_ITEMS + BATCH,
+    THREADS_MAX = 256,
+    FILE_BYTES_MAX = 64 << 20, /* above every limit that a decoder could have */
+    WAIT_MS = 100,             /* for a batch to fill */
+};
+
+#define COMMIT_SECONDS 1.0 /* or so long after the last one: what a kill can cost */
+
+struct slot {
+    const struct sac_walk_file *file;
+    uint64_t size; /* of the file as it was read */
+    int64_t mtime_ns;
+    uint8_t *pixels;
+};
+
+/* An embedded picture that waits for its commit; vectors lie beside. */
+struct pending {
+    const char *path;
+    sac_attribute attributes[2];
+    char id_buffer[SAC_ID_TEXT_MAX];
+};
+
+struct ingest {
+    sac_collection *collection;
+    sac_encoder *encoder;
+    const sac_ingest_params *params;
+    sac_ingest_result *result;
+    sac_progress_meter meter;
+    struct sac_walk walk; /* after the scan: only what is to be embedded */
+    size_t pixel_bytes, dim;
+
+    pthread_mutex_t lock; /* of everything up to `errors` */
+    pthread_cond_t slot_ready, slot_free;
+    struct slot *slots, **ready, **idle;
+    size_t slot_count, ready_count, idle_count;
+    size_t next; /* file to be decoded */
+    size_t threads_running;
+    bool stop;
+    uint64_t failed;
+    FILE *errors; /* NULL: none wanted */
+
+    /* Of the calling thread. */
+    uint8_t *batch; /* [BATCH][pixel_bytes] */
+    struct pending *pending;
+    float *vectors; /* [PENDING_MAX][dim] */
+    size_t pending_count;
+    uint64_t embedded;
+    double committed_at;
+};
+
+sac_id sac_ingest_id(const char *path, char buffer[SAC_ID_TEXT_MAX])
+{
+    size_t size = strlen(path), at;
+    XXH128_hash_t hash;
+    char head[40];
+
+    if (size <= SAC_ID_TEXT_MAX)
+        return (sac_id){0, path, size};
+    hash = XXH3_128bits(path, size);
+    snprintf(head, sizeof head, "~%016" PRIx64 "%016" PRIx64 "~", (uint64_t)hash.high64,
+             (uint64_t)hash.low64);
+    at = size - (SAC_ID_TEXT_MAX - 34);
+    while (at < size && ((uint8_t)path[at] & 0xc0) == 0x80) /* the middle of a UTF-8 character */
+        at++;
+    memcpy(buffer, head, 34);
+    memcpy(buffer + 34, path + at, size - at);
+    return (sac_id){0, buffer, 34 + size - at};
+}
+
+/* Under the lock, or before and after the threads run. */
+static void note_failure(struct ingest *in, const char *path, const char *reason)
+{
+    in->failed++;
+    if (in->errors == NULL)
+        return;
+    for (const char *c = path; *c != '\0'; c++) /* one line a picture, whatever its name holds */
+        fputc((uint8_t)*c < 0x20 ? '?' : *c, in->errors);
+    fprintf(in->errors, "\t%s\n", reason);
+}
+
+/* ---- scan: what is to be done ---- */
+
+static bool has_number(const sac_item *item, const char *name, int64_t value)
+{
+    for (size_t i = 0; i < item->attribute_count; i++) {
+        const sac_attribute *a = &item->attributes[i];
+
+        if (a->name_size == strlen(name) && memcmp(a->name, name, a->name_size) == 0)
+            return a->kind == SAC_ATTRIBUTE_INT && a->integer == value;
+    }
+    return false;
+}
+
+static bool is_stored(const struct ingest *in, const struct sac_walk_file *file)
+{
+    char buffer[SAC_ID_TEXT_MAX];
+    sac_record *record;
+    bool same;
+
+    if (sac_collection_get(in->collection, sac_ingest_id(file->path, buffer), &record, NULL) != SAC_OK)
+        return false;
+    same = has_number(sac_record_item(record), "size", (int64_t)file->size) &&
+           has_number(sac_record_item(record), "mtime_ns", file->mtime_ns);
+    sac_record_free(record);
+    return same;
+}
+
+static bool scan_tick(void *context, size_t found)
+{
+    struct ingest *in = context;
+
+    in->meter.state.total = found + 1; /* nobody knows yet */
+    return sac_progress_step(&in->meter, found, 0);
+}
+
+static sac_status scan(struct ingest *in, sac_error *err)
+{
+    size_t left = 0;
+    sac_status st = sac_walk_paths(in->params->paths, in->params->path_count, scan_tick, in, &in->walk, err);
+
+    if (st != SAC_OK)
+        return st;
+    in->result->found = in->walk.count;
+    in->meter.state.total = in->walk.count;
+    for (size_t i = 0; i < in->walk.count; i++) {
+        if (is_stored(in, &in->walk.files[i]))
+            in->result->skipped++;
+        else
+            in->walk.files[left++] = in->walk.files[i];
+        if (!sac_progress_step(&in->meter, i + 1, 0))
+            return sac_fail(err, SAC_CANCELLED, "stopped on request before anything was embedded");
+    }
+    in->walk.count = left;
+    return SAC_OK;
+}
+
+/* ---- decode threads ---- */
+
+/* Reads a whole file. *bytes belongs to the thread and grows as needed. */
+static sac_status read_file(const char *path, struct slot *slot, uint8_t **bytes, size_t *capacity,
+                            sac_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us up */
+    struct stat st;
+    uint64_t at = 0;
+
+    if (fd < 0 || fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        int code = fd < 0 ? errno : S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+
+        if (fd >= 0)
+            close(fd);
+        return sac_fail(err, SAC_IO, "cannot read: %s", strerror(code));
+    }
+    slot->size = (uint64_t)st.st_size;
+    slot->mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    if (slot->size > FILE_BYTES_MAX) {
+        close(fd);
+        return sac_fail(err, SAC_IMAGE_REJECTED, "%" PRIu64 " bytes: at most %d are read", slot->size,
+                        FILE_BYTES_MAX);
+    }
+    if (slot->size > *capacity) {
+        free(*bytes);
+        *bytes = malloc(slot->size);
+        *capacity = *bytes != NULL ? slot->size : 0;
+    }
+    while (at < slot->size && *bytes != NULL) {
+        ssize_t n = read(fd, *bytes + at, slot->size - at);
+
+        if (n <= 0 && errno != EINTR)
+            break;
+        at += n > 0 ? (uint64_t)n : 0;
+    }
+    close(fd);
+    if (*capacity < slot->size)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for %" PRIu64 " bytes", slot->size);
+    return at == slot->size ? SAC_OK : sac_fail(err, SAC_IO, "cannot read: it changed or the disk failed");
+}
+
+/* The next picture and a slot to put it into; false when there is nothing more to do. */
+static bool take_work(struct ingest *in, struct slot **slot)
+{
+    bool more;
+
+    pthread_mutex_lock(&in->lock);
+    while (in->idle_count == 0 && !in->stop && in->next < in->walk.count)
+        pthread_cond_wait(&in->slot_free, &in->lock);
+    more = !in->stop && in->next < in->walk.count;
+    if (more) {
+        *slot = in->idle[--in->idle_count];
+        (*slot)->file = &in->walk.files[in->next++];
+    }
+    pthread_mutex_unlock(&in->lock);
+    return more;
+}
+
+static void hand_over(struct ingest *in, struct slot *slot, sac_status st, const sac_error *err)
+{
+    pthread_mutex_lock(&in->lock);
+    if (st == SAC_OK) {
+        in->ready[in->ready_count++] = slot;
+    } else {
+        note_failure(in, slot->file->path, err->text);
+        in->idle[in->idle_count++] = slot;
+    }
+    pthread_cond_signal(&in->slot_ready);
+    pthread_mutex_unlock(&in->lock);
+}
+
+static void *decode_pictures(void *context)
+{
+    struct ingest *in = context;
+    uint8_t *bytes = NULL;
+    size_t capacity = 0;
+    struct slot *slot;
+
+    while (take_work(in, &slot)) {
+        sac_error err = {0};
+        sac_status st = read_file(slot->file->path, slot, &bytes, &capacity, &err);
+
+        if (st == SAC_OK)
+            st = sac_encoder_prepare(in->encoder, bytes, slot->size, NULL, slot->pixels, &err);
+        hand_over(in, slot, st, &err);
+    }
+    free(bytes);
+    pthread_mutex_lock(&in->lock);
+    in->threads_running--;
+    pthread_cond_signal(&in->slot_ready);
+    pthread_cond_broadcast(&in->slot_free); /* those that wait for a slot: the work may be over */
+    pthread_mutex_unlock(&in->lock);
+    return NULL;
+}
+
+/* ---- embed and store ---- */
+
+/* Commits what is pending. */
+static sac_status commit(struct ingest *in, sac_error *err)
+{
+    sac_item items[PENDING_MAX];
+    sac_status st;
+
+    for (size_t i = 0; i < in->pending_count; i++) {
+        struct pending *p = &in->pending[i];
+
+        items[i] = (sac_item){.id = sac_ingest_id(p->path, p->id_buffer),
+                              .vector = in->vectors + i * in->dim,
+                              .attributes = p->attributes,
+                              .attribute_count = 2,
+                              .source = p->path,
+                              .source_size = strlen(p->path)};
+    }
+    st = sac_collection_put(in->collection, items, in->pending_count, err);
+    if (st == SAC_OK)
+        in->result->stored += in->pending_count;
+    in->pending_count = 0;
+    pthread_mutex_lock(&in->lock);
+    if (in->errors != NULL)
+        fflush(in->errors);
+    pthread_mutex_unlock(&in->lock);
+    in->committed_at = sac_clock();
+    return st;
+}
+
+static sac_attribute int_attribute(const char *name, int64_t value)
+{
+    return (sac_attribute){
+        .name = name, .name_size = strlen(name), .kind = SAC_ATTRIBUTE_INT, .integer = value};
+}
+
+/* Moves ready pictures into the batch: waits a little for a full one. Returns how many; *over when no more
+ * will come. */
+static size_t take_batch(struct ingest *in, bool *over)
+{
+    struct slot *taken[BATCH];
+    struct timespec until;
+    size_t n = 0;
+    int rc = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += WAIT_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&in->lock);
+    while (in->ready_count < BATCH && in->threads_running > 0 && rc == 0)
+        rc = pthread_cond_timedwait(&in->slot_ready, &in->lock, &until);
+    while (n < BATCH && in->ready_count > 0)
+        taken[n++] = in->ready[--in->ready_count];
+    *over = in->threads_running == 0 && in->ready_count == 0;
+    pthread_mutex_unlock(&in->lock);
+    for (size_t i = 0; i < n; i++) {
+        struct pending *p = &in->pending[in->pending_count + i];
+
+        memcpy(in->batch + i * in->pixel_bytes, taken[i]->pixels, in->pixel_bytes);
+        p->path = taken[i]->file->path;
+        p->attributes[0] = int_attribute("size", (int64_t)taken[i]->size);
+        p->attributes[1] = int_attribute("mtime_ns", taken[i]->mtime_ns);
+    }
+    pthread_mutex_lock(&in->lock);
+    for (size_t i = 0; i < n; i++)
+        in->idle[in->idle_count++] = taken[i];
+    pthread_cond_broadcast(&in->slot_free);
+    pthread_mutex_unlock(&in->lock);
+    return n;
+}
+
+static bool report(struct ingest *in)
+{
+    uint64_t failed;
+
+    pthread_mutex_lock(&in->lock);
+    failed = in->failed;
+    pthread_mutex_unlock(&in->lock);
+    return sac_progress_step(&in->meter, in->embedded + failed, failed);
+}
+
+static sac_status embed_pictures(struct ingest *in, sac_error *err)
+{
+    sac_status st = SAC_OK;
+    bool over = false;
+
+    in->committed_at = sac_clock();
+    while (!over && st == SAC_OK) {
+        size_t n = take_batch(in, &over);
+
+        if (n > 0)
+            st = sac_encoder_embed(in->encoder, n, in->batch, in->vectors + in->pending_count * in->dim, err);
+        if (st != SAC_OK)
+            break;
+        in->pending_count += n;
+        in->embedded += n;
+        if (in->pending_count >= COMMIT_ITEMS ||
+            (in->pending_count > 0 && sac_clock() - in->committed_at >= COMMIT_SECONDS))
+            st = commit(in, err);
+        if (st == SAC_OK && !report(in))
+            st = sac_fail(err, SAC_CANCELLED, "stopped on request: what is done is kept");
+    }
+    if ((st == SAC_OK || st == SAC_CANCELLED) && in->pending_count > 0) {
+        sac_status last = commit(in, st == SAC_OK ? err : NULL);
+
+        st = last == SAC_OK ? st : last;
+    }
+    return st;
+}
+
+/* ---- the whole ---- */
+
+static sac_status make_slots(struct ingest *in, size_t threads, sac_error *err)
+{
+    bool good;
+
+    in->slot_count = 2 * BATCH + threads;
+    in->slots = calloc(in->slot_count, sizeof *in->slots);
+    in->ready = calloc(in->slot_count, sizeof(struct slot *));
+    in->idle = calloc(in->slot_count, sizeof(struct slot *));
+    in->batch = calloc(BATCH, in->pixel_bytes);
+    in->pending = calloc(PENDING_MAX, sizeof *in->pending);
+    in->vectors = calloc(PENDING_MAX, in->dim * sizeof *in->vectors);
+    good = in->slots != NULL && in->ready != NULL && in->idle != NULL && in->batch != NULL &&
+           in->pending != NULL && in->vectors != NULL;
+    for (size_t i = 0; i < in->slot_count && good; i++) {
+        in->slots[i].pixels = malloc(in->pixel_bytes);
+        good = in->slots[i].pixels != NULL;
+        in->idle[in->idle_count++] = &in->slots[i];
+    }
+    return good ? SAC_OK : sac_fail(err, SAC_NO_MEMORY, "no memory for a queue of pictures");
+}
+
+static void free_slots(struct ingest *in)
+{
+    for (size_t i = 0; i < in->slot_count && in->slots != NULL; i++)
+        free(in->slots[i].pixels);
+    free(in->slots);
+    free(in->ready);
+    free(in->idle);
+    free(in->batch);
+    free(in->pending);
+    free(in->vectors);
+}
+
+static sac_status run_threads(struct ingest *in, size_t threads, sac_error *err)
+{
+    pthread_t ids[THREADS_MAX];
+    size_t started = 0;
+    sac_status st = SAC_OK;
+
+    in->threads_running = threads;
+    while (started < threads && pthread_create(&ids[started], NULL, decode_pictures, in) == 0)
+        started++;
+    pthread_mutex_lock(&in->lock);
+    in->threads_running -= threads - started;
+    pthread_mutex_unlock(&in->lock);
+    if (started == 0)
+        st = sac_fail(err, SAC_NO_MEMORY, "no decode thread could be started");
+    if (st == SAC_OK)
+        st = embed_pictures(in, err);
+    pthread_mutex_lock(&in->lock);
+    in->stop = true;
+    pthread_cond_broadcast(&in->slot_free);
+    pthread_mutex_unlock(&in->lock);
+    for (size_t i = 0; i < started; i++)
+        pthread_join(ids[i], NULL);
+    return st;
+}
+
+static sac_status ingest_all(struct ingest *in, sac_progress_fn progress, void *context, sac_error *err)
+{
+    size_t threads = in->params->decode_threads != 0 ? in->params->decode_threads
+                                                     : sac_device_threads(in->collection->device);
+    sac_status st;
+
+    threads = threads < THREADS_MAX ? threads : THREADS_MAX;
+    sac_progress_begin(&in->meter, progress, context, "scan", 0);
+    st = scan(in, err);
+    sac_progress_begin(&in->meter, progress, context, "embed", in->walk.count);
+    if (st == SAC_OK && in->walk.count > 0)
+        st = make_slots(in, threads, err);
+    if (st == SAC_OK && in->walk.count > 0)
+        st = run_threads(in, threads, err);
+    in->result->failed = in->failed;
+    free_slots(in);
+    sac_walk_free(&in->walk);
+    return st;
+}
+
+static sac_status check_encoder(const sac_collection *collection, const sac_encoder *encoder, sac_error *err)
+{
+    sac_collection_params params;
+
+    sac_collection_describe(collection, &params);
+    if (strcmp(params.fingerprint, sac_encoder_fingerprint(encoder)) != 0 ||
+        params.dim != sac_encoder_dim(encoder))
+        return sac_fail(err, SAC_VERSION_MISMATCH,
+                        "the collection holds vectors of another encoder (%s), not of %s: make a new one",
+                        params.model[0] != '\0' ? params.model : "none", sac_encoder_name(encoder));
+    return SAC_OK;
+}
+
+static void init_locks(struct ingest *in)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&in->lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&in->slot_ready, &attr);
+    pthread_cond_init(&in->slot_free, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+sac_status sac_ingest(sac_collection *collection, sac_encoder *encoder, const sac_ingest_params *params,
+                      sac_progress_fn progress, void *context, sac_ingest_result *result, sac_error *err)
+{
+    struct ingest in = {.collection = collection,
+                        .encoder = encoder,
+                        .params = params,
+                        .result = result,
+                        .pixel_bytes = sac_encoder_pixel_bytes(encoder),
+                        .dim = sac_encoder_dim(encoder)};
+    double began = sac_clock();
+    sac_status st = check_encoder(collection, encoder, err);
+
+    *result = (sac_ingest_result){0};
+    if (st == SAC_OK && !collection->writable)
+        st = sac_fail(err, SAC_READ_ONLY, "the database was opened for reading");
+    if (st != SAC_OK)
+        return st;
+    if (params->error_list != NULL) {
+        in.errors = fopen(params->error_list, "ae");
+        if (in.errors == NULL)
+            return sac_fail(err, SAC_IO, "cannot write the error list %s: %s", params->error_list,
+                            strerror(errno));
+    }
+    init_locks(&in);
+    st = ingest_all(&in, progress, context, err);
+    pthread_cond_destroy(&in.slot_free);
+    pthread_cond_destroy(&in.slot_ready);
+    pthread_mutex_destroy(&in.lock);
+    if (in.errors != NULL && fclose(in.errors) != 0 && st == SAC_OK)
+        st = sac_fail(err, SAC_IO, "cannot write the error list %s: %s", params->error_list, strerror(errno));
+    result->seconds = sac_clock() - began;
+    return st;
+}
