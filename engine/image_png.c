@@ -2,6 +2,7 @@
 #include "engine/exif.h"
 #include "engine/image.h"
 
+#include <assert.h>
 #include <spng.h>
 #include <stdlib.h>
 
@@ -54,6 +55,7 @@ static sac_status take_memory(struct reader *r)
 
     if (spng_get_exif(r->png, &exif) == 0)
         orientation = sac_exif_orientation((const uint8_t *)exif.data, exif.length);
+    assert(row_count > 0 && r->width > 0); /* by sac_image_check_size() */
     r->rows = malloc(row_count * r->width * 4);
     if (r->rows == NULL)
         return sac_fail(r->err, SAC_NO_MEMORY, "no memory for %zu rows of %u pixels", row_count, r->width);
