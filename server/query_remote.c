@@ -108,10 +108,14 @@ static bool concerns_one_query(sac_status st)
            st == SAC_INVALID_ARGUMENT;
 }
 
-static sac_status pass_over(struct asking *a, sac_status st)
+/* The server does not know what the picture is called here. */
+static sac_status pass_over(struct asking *a, sac_status st, const char *title)
 {
+    sac_error why = *a->err;
+
     if (!concerns_one_query(st))
         return st;
+    sac_fail(a->err, st, "%s: %s", title, why.text);
     sac_ask_complain(a->err);
     a->worst = st;
     return SAC_OK;
@@ -121,22 +125,21 @@ static sac_status ask_image(struct asking *a, const char *path)
 {
     const msgpack_object *hits;
     struct request r;
-    sac_error why;
     void *bytes;
     size_t size;
     sac_status st = sac_picture_read(path, &bytes, &size, a->err);
 
-    if (st != SAC_OK)
-        return pass_over(a, st);
+    if (st != SAC_OK) {
+        sac_ask_complain(a->err);
+        a->worst = st;
+        return SAC_OK;
+    }
     begin_request(&r, a->ask, true);
     pack_text(&r.pack, "image");
     msgpack_pack_bin_with_body(&r.pack, bytes, size);
     free(bytes);
     st = finish_request(a, &r, &hits);
-    if (st == SAC_OK)
-        return print_hits(a, path, hits);
-    why = *a->err;
-    return pass_over(a, sac_fail(a->err, st, "%s: %s", path, why.text));
+    return st == SAC_OK ? print_hits(a, path, hits) : pass_over(a, st, path);
 }
 
 static sac_status ask_id(struct asking *a, const char *text)
@@ -153,7 +156,7 @@ static sac_status ask_id(struct asking *a, const char *text)
     else
         msgpack_pack_str_with_body(&r.pack, id.text, id.text_size);
     st = finish_request(a, &r, &hits);
-    return st == SAC_OK ? print_hits(a, text, hits) : pass_over(a, st);
+    return st == SAC_OK ? print_hits(a, text, hits) : pass_over(a, st, text);
 }
 
 static sac_status on_rows(void *context, const char *path, uint64_t first, size_t n, uint32_t dim,
