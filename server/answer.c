@@ -64,12 +64,8 @@ sac_status sac_answer_from_found(const sac_found *found, size_t count, const sac
 /* Every hit has the three fields, of the right kinds. */
 static bool are_hits(const json_t *hits)
 {
-    size_t i;
-    json_t *hit;
-
-    json_array_foreach(hits, i, hit)
-    {
-        const json_t *id = json_object_get(hit, "id");
+    for (size_t i = 0; i < json_array_size(hits); i++) {
+        const json_t *hit = json_array_get(hits, i), *id = json_object_get(hit, "id");
         if (!(json_is_integer(id) || json_is_string(id)) || !json_is_number(json_object_get(hit, "score")) ||
             !json_is_number(json_object_get(hit, "distance")))
             return false;
@@ -150,11 +146,9 @@ static void print_table(const json_t *hits)
 
 void sac_answer_print(const struct sac_answer_style *style, const char *title, const json_t *hits)
 {
-    size_t i;
-    json_t *hit;
-
     if (style->json) {
-        json_array_foreach(hits, i, hit) print_json_line(title, i + 1, hit);
+        for (size_t i = 0; i < json_array_size(hits); i++)
+            print_json_line(title, i + 1, json_array_get(hits, i));
         return;
     }
     if (style->many) {

@@ -138,14 +138,16 @@ static sac_status add_remote(struct asking *a, sac_client *client, json_t *list,
 
 static sac_status ask_all_remote(struct asking *a, sac_client *client, json_t *list)
 {
-    json_t *names, *name;
-    size_t i;
-    sac_status st = call(a, client, "list", NULL, &names);
+    json_t *answer;
+    sac_status st = call(a, client, "list", NULL, &answer);
+    const json_t *names = json_object_get(answer, "collections");
 
-    json_array_foreach(json_object_get(names, "collections"), i,
-                       name) if (st == SAC_OK && json_is_string(name)) st =
-        add_remote(a, client, list, json_string_value(name));
-    json_decref(names);
+    for (size_t i = 0; st == SAC_OK && i < json_array_size(names); i++) {
+        const char *name = json_string_value(json_array_get(names, i));
+        if (name != NULL)
+            st = add_remote(a, client, list, name);
+    }
+    json_decref(answer);
     return st;
 }
 

@@ -78,8 +78,6 @@ static void print_index(const json_t *c)
 {
     const json_t *curve = json_object_get(c, "recall");
     char codes[SAC_HUMAN_SIZE], vectors[SAC_HUMAN_SIZE], other[SAC_HUMAN_SIZE];
-    size_t i;
-    json_t *point;
 
     print_text("index", text_of(c, "index"));
     printf("  %-10s %s codes, %s vectors, %s other\n", "memory",
@@ -92,9 +90,11 @@ static void print_index(const json_t *c)
     if (json_array_size(curve) == 0)
         return;
     printf("  %-10s nprobe  depth\n", "recall@10");
-    json_array_foreach(curve, i, point)
+    for (size_t i = 0; i < json_array_size(curve); i++) {
+        const json_t *point = json_array_get(curve, i);
         printf("  %10.3f %6llu %6llu\n", json_number_value(json_object_get(point, "recall")),
                (unsigned long long)count_of(point, "nprobe"), (unsigned long long)count_of(point, "depth"));
+    }
 }
 
 static void print_collection(const json_t *c)
@@ -116,8 +116,6 @@ void sac_info_print(const json_t *info)
 {
     const json_t *collections = json_object_get(info, "collections"),
                  *formats = json_object_get(info, "image_formats");
-    size_t i;
-    json_t *one;
 
     printf("saccade %s%s%s\n", text_of(info, "version"),
            text_of(info, "compiler")[0] != '\0' ? ", built with " : "", text_of(info, "compiler"));
@@ -127,5 +125,6 @@ void sac_info_print(const json_t *info)
     print_text("data", text_of(info, "data"));
     if (collections != NULL && json_array_size(collections) == 0)
         printf("\nno collections yet: saccade build makes one\n");
-    json_array_foreach(collections, i, one) print_collection(one);
+    for (size_t i = 0; i < json_array_size(collections); i++)
+        print_collection(json_array_get(collections, i));
 }

@@ -164,40 +164,34 @@ sac_status sac_local_open_collection(struct sac_local *local, sac_error *err)
     return st;
 }
 
-static sac_status check_fingerprint(const struct sac_local *local, const sac_collection_params *made,
-                                    sac_error *err)
+static sac_status open_encoder(struct sac_local *local, const char *model, sac_error *err)
 {
-    const char *fingerprint = sac_encoder_fingerprint(local->encoder);
+    sac_encoder_options options;
 
-    if (strcmp(fingerprint, made->fingerprint) == 0)
-        return SAC_OK;
-    return sac_fail(
-        err, SAC_VERSION_MISMATCH,
-        "collection %s was made with the model %s (fingerprint %.12s), and %s is another (%.12s): "
-        "use that model, or build another collection with --collection",
-        local->name, made->model, made->fingerprint, sac_encoder_name(local->encoder), fingerprint);
+    sac_encoder_options_init(&options);
+    options.precision = local->precision;
+    return sac_encoder_open(local->device, model, &options, &local->encoder, err);
 }
 
 sac_status sac_local_open_encoder(struct sac_local *local, sac_error *err)
 {
-    sac_collection_params made = {0};
-    sac_encoder_options options;
-    const char *model = local->model;
+    sac_collection_params made;
     sac_status st;
 
-    if (local->collection != NULL) {
-        sac_collection_describe(local->collection, &made);
-        if (made.fingerprint[0] == '\0')
-            return sac_fail(err, SAC_UNSUPPORTED,
-                            "collection %s holds vectors that no model here made: ask with --vector or --id",
-                            local->name);
-        if (model == NULL)
-            model = made.model;
-    }
-    sac_encoder_options_init(&options);
-    options.precision = local->precision;
-    st = sac_encoder_open(local->device, model == NULL ? "builtin" : model, &options, &local->encoder, err);
-    if (st == SAC_OK && local->collection != NULL)
-        st = check_fingerprint(local, &made, err);
-    return st;
+    if (local->collection == NULL)
+        return open_encoder(local, local->model == NULL ? "builtin" : local->model, err);
+    sac_collection_describe(local->collection, &made);
+    if (made.fingerprint[0] == '\0')
+        return sac_fail(err, SAC_UNSUPPORTED,
+                        "collection %s holds vectors that no model here made: ask with --vector or --id",
+                        local->name);
+    st = open_encoder(local, local->model == NULL ? made.model : local->model, err);
+    if (st != SAC_OK || strcmp(sac_encoder_fingerprint(local->encoder), made.fingerprint) == 0)
+        return st;
+    return sac_fail(
+        err, SAC_VERSION_MISMATCH,
+        "collection %s was made with the model %s (fingerprint %.12s), and %s is another (%.12s): "
+        "use that model, or build another collection with --collection",
+        local->name, made.model, made.fingerprint, sac_encoder_name(local->encoder),
+        sac_encoder_fingerprint(local->encoder));
 }

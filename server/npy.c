@@ -26,15 +26,17 @@ static sac_status io_error(const sac_npy_writer *w, const char *what, sac_error 
 /* numpy.lib.format, version 1.0: magic, version, u16 length, a dictionary padded with spaces, newline. */
 static bool write_header(sac_npy_writer *w)
 {
+    /* format 1.0; 0x76: the 118 bytes that follow */
+    static const unsigned char magic[] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 0x76, 0};
     char header[HEADER_BYTES];
     int n;
 
     memset(header, ' ', sizeof header);
-    memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10); /* 0x76: the 118 bytes that follow */
-    n = snprintf(header + 10, sizeof header - 10,
+    memcpy(header, magic, sizeof magic);
+    n = snprintf(header + sizeof magic, sizeof header - sizeof magic,
                  "{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRIu64 ", %" PRIu32 "), }", w->rows,
                  w->dim);
-    header[10 + n] = ' '; /* over the text's end; there is room for any count */
+    header[sizeof magic + (size_t)n] = ' '; /* over the text's end; there is room for any count */
     header[HEADER_BYTES - 1] = '\n';
     return fwrite(header, 1, sizeof header, w->file) == sizeof header;
 }
