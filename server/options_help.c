@@ -126,8 +126,14 @@ static void print_option(const struct sac_option *o)
     else
         range_text(o, range, sizeof range);
     default_text(o, value, sizeof value);
-    snprintf(text, sizeof text, "%s%s%s%s%s%s", o->help, range[0] != '\0' ? "; " : "", range,
-             value[0] != '\0' ? " (default " : "", value, value[0] != '\0' ? ")" : "");
+    if (range[0] != '\0' && value[0] != '\0')
+        snprintf(text, sizeof text, "%s (%s; default %s)", o->help, range, value);
+    else if (range[0] != '\0')
+        snprintf(text, sizeof text, "%s (%s)", o->help, range);
+    else if (value[0] != '\0')
+        snprintf(text, sizeof text, "%s (default %s)", o->help, value);
+    else
+        snprintf(text, sizeof text, "%s", o->help);
     print_wrapped(text, COLUMN);
 }
 
