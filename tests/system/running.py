@@ -1,0 +1,39 @@
+"""The command and the server as the system tests hold them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+
+
+def environment() -> dict[str, str]:
+    """The caller's environment without settings of saccade, which would change what is tested."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}
+
+
+@dataclass
+class Result:
+    """What a finished command left."""
+
+    code: int
+    out: str
+    err: str
+
+    def lines(self) -> list[dict]:
+        """stdout as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@dataclass
+class Server:
+    """A running server."""
+
+    process: subprocess.Popen
+    address: str  # of RPC, "127.0.0.1:PORT"
+    http: str  # "127.0.0.1:PORT"
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rsplit(":", 1)[1])
