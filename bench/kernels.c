@@ -16,7 +16,7 @@ static const char *const isas[] = {"avx2", "avx512core", "avx512"};
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
 
 struct options {
-    const char *op;
+    const char *op, *text;
     uint32_t threads;
     double seconds;
     bool json, ref;
@@ -179,8 +179,11 @@ static void op_bench(const struct options *options, const struct kernel_op *op)
     for (size_t i = 0; i < op->case_count; i++) {
         struct kernel_data data;
         sac_device *device;
+        char name[128];
 
-        if (!(op->cases[i].flags & CASE_BENCH))
+        case_name(&op->cases[i], name, sizeof name);
+        if (!(op->cases[i].flags & CASE_BENCH) ||
+            (options->text != NULL && strstr(name, options->text) == NULL))
             continue;
         kernel_data_make(&data, op, &op->cases[i], 1);
         if (options->ref) {
@@ -198,7 +201,7 @@ static void op_bench(const struct options *options, const struct kernel_op *op)
 }
 
 static const char help[] =
-    "usage: bench_kernels [--op NAME] [--threads N] [--seconds S] [--no-ref] [--json]\n"
+    "usage: bench_kernels [--op NAME] [--case TEXT] [--threads N] [--seconds S] [--no-ref] [--json]\n"
     "\n"
     "Times every operation of kernels/ on its larger cases: the plain C twin, then each instruction set.\n"
     "GB/s counts the bytes that must be moved at least, G/s the arithmetic (products and sums, or "
@@ -206,6 +209,7 @@ static const char help[] =
     "\n"
     "  bench_kernels                           everything, one thread\n"
     "  bench_kernels --op pq_scan --threads 2  one operation on two threads\n"
+    "  bench_kernels --op nearest --case q=1   the cases whose name has that text\n"
     "  bench_kernels --json                    one JSON object a line\n"
     "\n"
     "  --seconds S  time for each measurement, of which the best run counts (default 0.2)\n"
@@ -214,13 +218,10 @@ static const char help[] =
 static int options_parse(int argc, char **argv, struct options *options)
 {
     static const struct option longs[] = {
-        {"op", required_argument, NULL, 'o'},
-        {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'},
-        {"no-ref", no_argument, NULL, 'n'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
+        {"threads", required_argument, NULL, 't'}, {"seconds", required_argument, NULL, 's'},
+        {"no-ref", no_argument, NULL, 'n'},        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     int opt;
 
@@ -229,6 +230,9 @@ static int options_parse(int argc, char **argv, struct options *options)
         switch (opt) {
         case 'o':
             options->op = optarg;
+            break;
+        case 'c':
+            options->text = optarg;
             break;
         case 't':
             options->threads = (uint32_t)strtoul(optarg, NULL, 10);

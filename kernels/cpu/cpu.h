@@ -26,15 +26,25 @@ sac_status sac_attention_avx2(sac_stream *s, const struct sac_attention_args *a)
 size_t sac_attention_scratch_avx2(const sac_device *d, const struct sac_attention_args *a);
 sac_status sac_attention_avx512(sac_stream *s, const struct sac_attention_args *a);
 size_t sac_attention_scratch_avx512(const sac_device *d, const struct sac_attention_args *a);
+sac_status sac_norms_avx2(sac_stream *s, const struct sac_norms_args *a);
+sac_status sac_norms_avx512(sac_stream *s, const struct sac_norms_args *a);
 size_t sac_assign_scratch_cpu(const sac_device *d, const struct sac_assign_args *a);
 sac_status sac_assign_avx2(sac_stream *s, const struct sac_assign_args *a);
 sac_status sac_assign_avx512(sac_stream *s, const struct sac_assign_args *a);
+sac_status sac_cluster_sums_avx2(sac_stream *s, const struct sac_cluster_sums_args *a);
 size_t sac_nearest_scratch_cpu(const sac_device *d, const struct sac_nearest_args *a);
 sac_status sac_nearest_avx2(sac_stream *s, const struct sac_nearest_args *a);
 sac_status sac_nearest_avx512(sac_stream *s, const struct sac_nearest_args *a);
 sac_status sac_gather_distances_avx2(sac_stream *s, const struct sac_gather_distances_args *a);
 sac_status sac_gather_distances_avx512(sac_stream *s, const struct sac_gather_distances_args *a);
+sac_status sac_rows_write_avx2(sac_stream *s, const struct sac_rows_write_args *a);
+sac_status sac_rows_read_avx2(sac_stream *s, const struct sac_rows_read_args *a);
 
+size_t sac_pq_encode_scratch_cpu(const sac_device *d, const struct sac_pq_encode_args *a);
+sac_status sac_pq_encode_avx2(sac_stream *s, const struct sac_pq_encode_args *a);
+sac_status sac_pq_encode_avx512(sac_stream *s, const struct sac_pq_encode_args *a);
+sac_status sac_pq_table_avx2(sac_stream *s, const struct sac_pq_table_args *a);
+sac_status sac_pq_table_avx512(sac_stream *s, const struct sac_pq_table_args *a);
 size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_args *a);
 sac_status sac_pq_scan_avx2(sac_stream *s, const struct sac_pq_scan_args *a);
 sac_status sac_pq_scan_avx512(sac_stream *s, const struct sac_pq_scan_args *a);

@@ -12,18 +12,28 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
 {
     if (!(features & SAC_CPU_AVX2))
         return;
+    ops->norms = sac_norms_avx2;
     ops->assign = sac_assign_avx2;
     ops->assign_scratch = sac_assign_scratch_cpu;
+    ops->cluster_sums = sac_cluster_sums_avx2;
     ops->nearest = sac_nearest_avx2;
     ops->nearest_scratch = sac_nearest_scratch_cpu;
     ops->gather_distances = sac_gather_distances_avx2;
+    ops->rows_write = sac_rows_write_avx2;
+    ops->rows_read = sac_rows_read_avx2;
+    ops->pq_encode = sac_pq_encode_avx2;
+    ops->pq_encode_scratch = sac_pq_encode_scratch_cpu;
+    ops->pq_table = sac_pq_table_avx2;
     ops->pq_scan = sac_pq_scan_avx2;
     ops->pq_scan_scratch = sac_pq_scan_scratch_cpu;
     if (!(features & SAC_CPU_AVX512))
         return;
+    ops->norms = sac_norms_avx512;
     ops->assign = sac_assign_avx512;
     ops->nearest = sac_nearest_avx512;
     ops->gather_distances = sac_gather_distances_avx512;
+    ops->pq_encode = sac_pq_encode_avx512;
+    ops->pq_table = sac_pq_table_avx512;
     ops->pq_scan = sac_pq_scan_avx512;
     if (features & SAC_CPU_VBMI)
         ops->pq_scan = sac_pq_scan_vbmi;

@@ -2,22 +2,13 @@
  * ref/nearest.c, ref/gather_distances.c, ref/assign.c. Floors: distances: one load, one subtraction, one FMA
  * for 8 components: 32 bytes a cycle from L1, so beyond L2 memory decides. products and arg_min: 12 FMA for 8
  * loads: the FMA peak (2 x 8 a cycle). */
+#include "kernels/cpu/fold_avx2.h"
 #include "kernels/cpu/rows.h"
 
-#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
-enum { LANES = 8, PANEL = 16, TILE = 6 };
-
-/* Lane i of the result is the sum of sums[i]. */
-static inline __m256 fold8(const __m256 sums[LANES])
-{
-    __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(sums[0], sums[1]), _mm256_hadd_ps(sums[2], sums[3]));
-    __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(sums[4], sums[5]), _mm256_hadd_ps(sums[6], sums[7]));
-
-    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
-}
+enum { PANEL = 16, TILE = 6 };
 
 static inline __m256 load8(const void *row, uint32_t at, bool f16)
 {
@@ -29,15 +20,15 @@ static inline __m256 load8(const void *row, uint32_t at, bool f16)
 /* As load8(), for the last count < 8 components; the others are 0. */
 static inline __m256 load_tail(const void *row, uint32_t at, uint32_t count, bool f16)
 {
-    float wide[8] = {0};
     uint16_t half[8] = {0};
 
     if (f16) {
         memcpy(half, (const uint16_t *)row + at, count * sizeof half[0]);
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)half));
     }
-    memcpy(wide, (const float *)row + at, count * sizeof wide[0]);
-    return _mm256_loadu_ps(wide);
+    return _mm256_maskload_ps(
+        (const float *)row + at,
+        _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
 }
 
 static inline __m256 term(__m256 sum, __m256 q, __m256 x, bool ip)
@@ -51,26 +42,26 @@ static inline __m256 term(__m256 sum, __m256 q, __m256 x, bool ip)
 }
 
 /* f16 and ip are constants in every caller. */
-static inline __m256 distances8(const float *query, const void *const rows[LANES], uint32_t dim, bool f16,
+static inline __m256 distances8(const float *query, const void *const rows[8], uint32_t dim, bool f16,
                                 bool ip)
 {
-    __m256 sums[LANES];
+    __m256 sums[8];
     uint32_t d = 0;
 
-    for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < 8; i++)
         sums[i] = _mm256_setzero_ps();
     for (; d + 8 <= dim; d += 8) {
         __m256 q = _mm256_loadu_ps(query + d);
 
 #pragma GCC unroll 8
-        for (int i = 0; i < LANES; i++)
+        for (int i = 0; i < 8; i++)
             sums[i] = term(sums[i], q, load8(rows[i], d, f16), ip);
     }
     if (d < dim) {
         __m256 q = load_tail(query, d, dim - d, false);
 
 #pragma GCC unroll 8
-        for (int i = 0; i < LANES; i++)
+        for (int i = 0; i < 8; i++)
             sums[i] = term(sums[i], q, load_tail(rows[i], d, dim - d, f16), ip);
     }
     return fold8(sums);
@@ -81,13 +72,13 @@ static void distances(const float *query, const void *const *rows, uint32_t n, u
 {
     bool f16 = dtype == SAC_F16, ip = distance == SAC_DISTANCE_NEG_IP;
 
-    for (uint32_t i = 0; i < n; i += LANES) {
-        const void *group[LANES];
-        uint32_t count = n - i < LANES ? n - i : LANES;
-        float lanes[LANES];
+    for (uint32_t i = 0; i < n; i += 8) {
+        const void *group[8];
+        uint32_t count = n - i < 8 ? n - i : 8;
+        float lanes[8];
         __m256 d;
 
-        for (uint32_t j = 0; j < LANES; j++)
+        for (uint32_t j = 0; j < 8; j++)
             group[j] = rows[i + (j < count ? j : 0)];
         if (f16)
             d = ip ? distances8(query, group, dim, true, true) : distances8(query, group, dim, true, false);
@@ -98,9 +89,9 @@ static void distances(const float *query, const void *const *rows, uint32_t n, u
     }
 }
 
-static inline void transpose8(__m256 r[LANES])
+static inline void transpose8(__m256 r[8])
 {
-    __m256 t[LANES];
+    __m256 t[8];
 
     for (int i = 0; i < 4; i++) {
         t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
@@ -116,7 +107,7 @@ static inline void transpose8(__m256 r[LANES])
         t[i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x20);
         t[4 + i] = _mm256_permute2f128_ps(r[i], r[4 + i], 0x31);
     }
-    for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < 8; i++)
         r[i] = t[i];
 }
 
@@ -124,12 +115,12 @@ static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dt
 {
     bool f16 = dtype == SAC_F16;
 
-    for (uint32_t half = 0; half < PANEL; half += LANES) {
+    for (uint32_t half = 0; half < PANEL; half += 8) {
         for (uint32_t d = 0; d < dim; d += 8) {
             uint32_t count = dim - d < 8 ? dim - d : 8;
-            __m256 r[LANES];
+            __m256 r[8];
 
-            for (uint32_t i = 0; i < LANES; i++) {
+            for (uint32_t i = 0; i < 8; i++) {
                 if (half + i >= n)
                     r[i] = _mm256_setzero_ps();
                 else

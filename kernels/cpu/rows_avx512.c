@@ -2,30 +2,12 @@
  * ref/nearest.c, ref/gather_distances.c, ref/assign.c. Floors: distances: one load, one subtraction, one FMA
  * for 16 components: a core adds up 64 bytes a cycle from L1, so beyond L2 memory decides (here about 11 GB/s
  * read a core). products and arg_min: 24 FMA for 14 loads: the FMA peak (2 x 16 a cycle). */
+#include "kernels/cpu/fold_avx512.h"
 #include "kernels/cpu/rows.h"
 
-#include <immintrin.h>
 #include <math.h>
 
-enum { LANES = 16, PANEL = 32, TILE = 12 };
-
-/* The sums of neighbouring pairs of a, then of b. */
-static inline __m512 pair_sums(__m512 a, __m512 b)
-{
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
-
-    return _mm512_add_ps(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b));
-}
-
-/* Lane i of the result is the sum of sums[i]. */
-static inline __m512 fold16(__m512 sums[LANES])
-{
-    for (int width = LANES / 2; width >= 1; width /= 2)
-        for (int i = 0; i < width; i++)
-            sums[i] = pair_sums(sums[2 * i], sums[2 * i + 1]);
-    return sums[0];
-}
+enum { PANEL = 32, TILE = 12 };
 
 static inline __m512 load16(const void *row, uint32_t at, __mmask16 mask, bool f16)
 {
@@ -45,27 +27,27 @@ static inline __m512 term(__m512 sum, __m512 q, __m512 x, bool ip)
 }
 
 /* f16 and ip are constants in every caller. */
-static inline __m512 distances16(const float *query, const void *const rows[LANES], uint32_t dim, bool f16,
+static inline __m512 distances16(const float *query, const void *const rows[16], uint32_t dim, bool f16,
                                  bool ip)
 {
     __mmask16 tail = (__mmask16)((1u << dim % 16) - 1);
-    __m512 sums[LANES];
+    __m512 sums[16];
     uint32_t d = 0;
 
-    for (int i = 0; i < LANES; i++)
+    for (int i = 0; i < 16; i++)
         sums[i] = _mm512_setzero_ps();
     for (; d + 16 <= dim; d += 16) {
         __m512 q = _mm512_loadu_ps(query + d);
 
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
+        for (int i = 0; i < 16; i++)
             sums[i] = term(sums[i], q, load16(rows[i], d, 0xffff, f16), ip);
     }
     if (tail != 0) {
         __m512 q = _mm512_maskz_loadu_ps(tail, query + d);
 
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++)
+        for (int i = 0; i < 16; i++)
             sums[i] = term(sums[i], q, load16(rows[i], d, tail, f16), ip);
     }
     return fold16(sums);
@@ -76,12 +58,12 @@ static void distances(const float *query, const void *const *rows, uint32_t n, u
 {
     bool f16 = dtype == SAC_F16, ip = distance == SAC_DISTANCE_NEG_IP;
 
-    for (uint32_t i = 0; i < n; i += LANES) {
-        const void *group[LANES];
-        uint32_t count = n - i < LANES ? n - i : LANES;
+    for (uint32_t i = 0; i < n; i += 16) {
+        const void *group[16];
+        uint32_t count = n - i < 16 ? n - i : 16;
         __m512 d;
 
-        for (uint32_t j = 0; j < LANES; j++)
+        for (uint32_t j = 0; j < 16; j++)
             group[j] = rows[i + (j < count ? j : 0)];
         if (f16)
             d = ip ? distances16(query, group, dim, true, true) : distances16(query, group, dim, true, false);
@@ -93,9 +75,9 @@ static void distances(const float *query, const void *const *rows, uint32_t n, u
 }
 
 /* Transposes 16 rows of 16 components: four rounds in which pairs of registers exchange halves of halves. */
-static inline void transpose16(__m512 r[LANES])
+static inline void transpose16(__m512 r[16])
 {
-    __m512 t[LANES];
+    __m512 t[16];
 
     for (int i = 0; i < 8; i++) {
         t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
@@ -123,13 +105,13 @@ static inline void transpose16(__m512 r[LANES])
 
 static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dtype, float *panel)
 {
-    for (uint32_t half = 0; half < PANEL; half += LANES) {
+    for (uint32_t half = 0; half < PANEL; half += 16) {
         for (uint32_t d = 0; d < dim; d += 16) {
             uint32_t count = dim - d < 16 ? dim - d : 16;
             __mmask16 mask = (__mmask16)((1u << count) - 1);
-            __m512 r[LANES];
+            __m512 r[16];
 
-            for (uint32_t i = 0; i < LANES; i++)
+            for (uint32_t i = 0; i < 16; i++)
                 r[i] = half + i < n ? load16(rows[half + i], d, mask, dtype == SAC_F16) : _mm512_setzero_ps();
             transpose16(r);
             for (uint32_t i = 0; i < count; i++)
