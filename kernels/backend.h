@@ -27,6 +27,9 @@
 
 #define SAC_ALIGNMENT 64u
 
+/* For a static function whose constant arguments are to vanish: one copy for each set of them. */
+#define SAC_SPECIALIZE static inline __attribute__((always_inline))
+
 struct sac_backend {
     const char *name;
     bool single_threaded;

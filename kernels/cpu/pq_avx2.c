@@ -6,7 +6,7 @@
 #include <math.h>
 
 /* The sums of 8 codewords of dsub components each from dsub registers of products. */
-static inline __m256 fold_codewords(const __m256 products[8], int dsub)
+SAC_SPECIALIZE __m256 fold_codewords(const __m256 products[8], int dsub)
 {
     const __m256i interleave = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
 
@@ -27,8 +27,8 @@ static inline __m256 fold_codewords(const __m256 products[8], int dsub)
 }
 
 /* dsub is a constant in every caller. */
-static inline void table_row(const float *codewords, uint32_t count, int dsub, const float *sub, float scale,
-                             float *out)
+SAC_SPECIALIZE void table_row(const float *codewords, uint32_t count, int dsub, const float *sub, float scale,
+                              float *out)
 {
     float pattern[8];
     __m256 q;
@@ -75,8 +75,8 @@ static inline uint8_t least_lane(__m256 least, __m256 where)
 }
 
 /* rows is a constant in every caller. */
-static inline void encode_rows(const float *codewords, uint32_t count, uint32_t dsub, const float *x,
-                               size_t x_stride, int rows, uint8_t *codes, size_t stride)
+SAC_SPECIALIZE void encode_rows(const float *codewords, uint32_t count, uint32_t dsub, const float *x,
+                                size_t x_stride, int rows, uint8_t *codes, size_t stride)
 {
     __m256 index = _mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7);
     __m256 least[4], where[4];

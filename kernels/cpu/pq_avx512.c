@@ -7,8 +7,8 @@
 
 /* 16 codewords are dsub registers; log2(dsub) rounds of pair sums leave one. dsub is a constant in every
  * caller. */
-static inline void table_row(const float *codewords, uint32_t count, int dsub, const float *sub, float scale,
-                             float *out)
+SAC_SPECIALIZE void table_row(const float *codewords, uint32_t count, int dsub, const float *sub, float scale,
+                              float *out)
 {
     __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512i pattern = _mm512_and_si512(lanes, _mm512_set1_epi32(dsub - 1));
@@ -42,8 +42,8 @@ static void table_row_avx512(const float *codewords, uint32_t count, uint32_t ds
 }
 
 /* rows is a constant in every caller. */
-static inline void encode_rows(const float *codewords, uint32_t count, uint32_t dsub, const float *x,
-                               size_t x_stride, int rows, uint8_t *codes, size_t stride)
+SAC_SPECIALIZE void encode_rows(const float *codewords, uint32_t count, uint32_t dsub, const float *x,
+                                size_t x_stride, int rows, uint8_t *codes, size_t stride)
 {
     __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __m512 least[8];

@@ -81,8 +81,8 @@ void sac_pq_distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *cod
 
 /* Looks up two registers of codes in `pieces` pieces. Saturating subtraction keeps codes of 128 and more,
  * which are negative here, negative throughout: they take nothing. */
-static inline void lookup_pieces(const uint8_t *table, uint32_t pieces, __m256i a, __m256i b,
-                                 __m256i found[2])
+SAC_SPECIALIZE void lookup_pieces(const uint8_t *table, uint32_t pieces, __m256i a, __m256i b,
+                                  __m256i found[2])
 {
     const __m256i step = _mm256_set1_epi8(16);
 
@@ -97,8 +97,8 @@ static inline void lookup_pieces(const uint8_t *table, uint32_t pieces, __m256i 
 }
 
 /* nbits is a constant in every caller, so that the loop over pieces unrolls. */
-static inline void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
-                             const float *bias, float base, uint32_t block_count, float *distance)
+SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
+                              const float *bias, float base, uint32_t block_count, float *distance)
 {
     const __m256i zero = _mm256_setzero_si256(), top = _mm256_set1_epi8((char)0x80);
     uint32_t pieces = nbits < 7 ? 1u << (nbits - 4) : 8;

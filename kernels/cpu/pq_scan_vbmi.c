@@ -5,7 +5,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/pq_sums_avx512.h"
 
-static inline __m512i lookup(const uint8_t *table, __m512i codes, uint32_t nbits)
+SAC_SPECIALIZE __m512i lookup(const uint8_t *table, __m512i codes, uint32_t nbits)
 {
     const __m512i *t = (const __m512i *)table;
     __m512i low, high;
@@ -20,8 +20,8 @@ static inline __m512i lookup(const uint8_t *table, __m512i codes, uint32_t nbits
 }
 
 /* nbits is a constant in every caller, so that each gets a loop of its own. */
-static inline void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
-                             const float *bias, float base, uint32_t block_count, float *distance)
+SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
+                              const float *bias, float base, uint32_t block_count, float *distance)
 {
     size_t stride = nbits <= 6 ? 64 : (size_t)1 << nbits, block_bytes = (size_t)bytes->m * SAC_BLOCK_ROWS;
 

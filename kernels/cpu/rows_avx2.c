@@ -10,7 +10,7 @@
 
 enum { PANEL = 16, TILE = 6 };
 
-static inline __m256 load8(const void *row, uint32_t at, bool f16)
+SAC_SPECIALIZE __m256 load8(const void *row, uint32_t at, bool f16)
 {
     if (f16)
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)row + at)));
@@ -18,7 +18,7 @@ static inline __m256 load8(const void *row, uint32_t at, bool f16)
 }
 
 /* As load8(), for the last count < 8 components; the others are 0. */
-static inline __m256 load_tail(const void *row, uint32_t at, uint32_t count, bool f16)
+SAC_SPECIALIZE __m256 load_tail(const void *row, uint32_t at, uint32_t count, bool f16)
 {
     uint16_t half[8] = {0};
 
@@ -31,7 +31,7 @@ static inline __m256 load_tail(const void *row, uint32_t at, uint32_t count, boo
         _mm256_cmpgt_epi32(_mm256_set1_epi32((int)count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
 }
 
-static inline __m256 term(__m256 sum, __m256 q, __m256 x, bool ip)
+SAC_SPECIALIZE __m256 term(__m256 sum, __m256 q, __m256 x, bool ip)
 {
     __m256 difference;
 
@@ -42,8 +42,8 @@ static inline __m256 term(__m256 sum, __m256 q, __m256 x, bool ip)
 }
 
 /* f16 and ip are constants in every caller. */
-static inline __m256 distances8(const float *query, const void *const rows[8], uint32_t dim, bool f16,
-                                bool ip)
+SAC_SPECIALIZE __m256 distances8(const float *query, const void *const rows[8], uint32_t dim, bool f16,
+                                 bool ip)
 {
     __m256 sums[8];
     uint32_t d = 0;
@@ -135,8 +135,8 @@ static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dt
 }
 
 /* sums[q][h]: the products of query q with 8 panel rows. count is a constant in every caller. */
-static inline void tile(const float *queries, int count, uint32_t dim, const float *panel,
-                        __m256 sums[TILE][2])
+SAC_SPECIALIZE void tile(const float *queries, int count, uint32_t dim, const float *panel,
+                         __m256 sums[TILE][2])
 {
     for (int q = 0; q < count; q++)
         sums[q][0] = sums[q][1] = _mm256_setzero_ps();
@@ -161,8 +161,8 @@ struct finish {
     size_t out_stride;
 };
 
-static inline void products_tile(const float *queries, int count, uint32_t dim, const float *panel,
-                                 uint32_t first, const struct finish *f)
+SAC_SPECIALIZE void products_tile(const float *queries, int count, uint32_t dim, const float *panel,
+                                  uint32_t first, const struct finish *f)
 {
     __m256 sums[TILE][2], scale = _mm256_set1_ps(f->scale);
 
@@ -195,8 +195,8 @@ struct least {
     __m256 score[2], index[2];
 };
 
-static inline void arg_min_tile(const float *x, int count, uint32_t dim, const float *panel,
-                                const float *norms, uint32_t first_index, struct least *least)
+SAC_SPECIALIZE void arg_min_tile(const float *x, int count, uint32_t dim, const float *panel,
+                                 const float *norms, uint32_t first_index, struct least *least)
 {
     const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256 minus_two = _mm256_set1_ps(-2.0f);

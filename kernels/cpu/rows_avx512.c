@@ -9,14 +9,14 @@
 
 enum { PANEL = 32, TILE = 12 };
 
-static inline __m512 load16(const void *row, uint32_t at, __mmask16 mask, bool f16)
+SAC_SPECIALIZE __m512 load16(const void *row, uint32_t at, __mmask16 mask, bool f16)
 {
     if (f16)
         return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)row + at));
     return _mm512_maskz_loadu_ps(mask, (const float *)row + at);
 }
 
-static inline __m512 term(__m512 sum, __m512 q, __m512 x, bool ip)
+SAC_SPECIALIZE __m512 term(__m512 sum, __m512 q, __m512 x, bool ip)
 {
     __m512 difference;
 
@@ -27,8 +27,8 @@ static inline __m512 term(__m512 sum, __m512 q, __m512 x, bool ip)
 }
 
 /* f16 and ip are constants in every caller. */
-static inline __m512 distances16(const float *query, const void *const rows[16], uint32_t dim, bool f16,
-                                 bool ip)
+SAC_SPECIALIZE __m512 distances16(const float *query, const void *const rows[16], uint32_t dim, bool f16,
+                                  bool ip)
 {
     __mmask16 tail = (__mmask16)((1u << dim % 16) - 1);
     __m512 sums[16];
@@ -121,8 +121,8 @@ static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dt
 }
 
 /* sums[q][h]: the products of query q with 16 panel rows. count is a constant in every caller. */
-static inline void tile(const float *queries, int count, uint32_t dim, const float *panel,
-                        __m512 sums[TILE][2])
+SAC_SPECIALIZE void tile(const float *queries, int count, uint32_t dim, const float *panel,
+                         __m512 sums[TILE][2])
 {
     for (int q = 0; q < count; q++)
         sums[q][0] = sums[q][1] = _mm512_setzero_ps();
@@ -147,8 +147,8 @@ struct finish {
     size_t out_stride;
 };
 
-static inline void products_tile(const float *queries, int count, uint32_t dim, const float *panel,
-                                 uint32_t first, const struct finish *f)
+SAC_SPECIALIZE void products_tile(const float *queries, int count, uint32_t dim, const float *panel,
+                                  uint32_t first, const struct finish *f)
 {
     __m512 sums[TILE][2], scale = _mm512_set1_ps(f->scale);
 
@@ -184,8 +184,8 @@ struct least {
     __m512i index[2];
 };
 
-static inline void arg_min_tile(const float *x, int count, uint32_t dim, const float *panel,
-                                const float *norms, uint32_t first_index, struct least *least)
+SAC_SPECIALIZE void arg_min_tile(const float *x, int count, uint32_t dim, const float *panel,
+                                 const float *norms, uint32_t first_index, struct least *least)
 {
     const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512 minus_two = _mm512_set1_ps(-2.0f);
