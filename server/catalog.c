@@ -45,6 +45,13 @@ static bool has_name(struct sac_model *model, const char *text)
     return strcmp(sac_encoder_name(model->encoder), text) == 0;
 }
 
+static void model_free(struct sac_model *model)
+{
+    sac_encoder_close(model->encoder);
+    sac_cost_destroy(&model->embed);
+    free(model);
+}
+
 static sac_status open_model(sac_catalog *catalog, const char *path, struct sac_model **out, sac_error *err)
 {
     struct sac_model *model = calloc(1, sizeof *model + strlen(path) + 1);
@@ -54,9 +61,10 @@ static sac_status open_model(sac_catalog *catalog, const char *path, struct sac_
     if (model == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for model %s", path);
     strcpy(model->path, path);
+    sac_cost_init(&model->embed);
     st = sac_encoder_open(catalog->device, path, &catalog->config->encoder, &model->encoder, err);
     if (st != SAC_OK) {
-        free(model);
+        model_free(model);
         return st;
     }
     pthread_mutex_lock(&catalog->lock);
@@ -108,8 +116,7 @@ void sac_catalog_close(sac_catalog *catalog)
     while (catalog->models != NULL) {
         struct sac_model *model = catalog->models;
         catalog->models = model->next;
-        sac_encoder_close(model->encoder);
-        free(model);
+        model_free(model);
     }
     sac_database_close(catalog->database);
     sac_device_close(catalog->device);
@@ -142,6 +149,15 @@ struct sac_entry *sac_catalog_find(sac_catalog *catalog, const char *name, size_
     return entry;
 }
 
+static void entry_free(struct sac_entry *entry)
+{
+    sac_collection_release(entry->collection);
+    sac_cost_destroy(&entry->search[0]);
+    sac_cost_destroy(&entry->search[1]);
+    sac_cost_destroy(&entry->write);
+    free(entry);
+}
+
 struct sac_entry *sac_entry_hold(struct sac_entry *entry)
 {
     atomic_fetch_add(&entry->holders, 1);
@@ -152,8 +168,7 @@ void sac_entry_release(struct sac_entry *entry)
 {
     if (entry == NULL || atomic_fetch_sub(&entry->holders, 1) > 1)
         return;
-    sac_collection_release(entry->collection);
-    free(entry);
+    entry_free(entry);
 }
 
 /* Whose embeddings the collection holds: a model that is open, else the one its own path points to. */
@@ -191,9 +206,12 @@ static sac_status open_entry(sac_catalog *catalog, const char *name, struct sac_
 
     if (entry == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory to open collection %s", name);
+    sac_cost_init(&entry->search[0]);
+    sac_cost_init(&entry->search[1]);
+    sac_cost_init(&entry->write);
     st = sac_collection_acquire(catalog->database, name, &entry->collection, err);
     if (st != SAC_OK) {
-        free(entry);
+        entry_free(entry);
         return st;
     }
     strcpy(entry->name, name);

@@ -7,30 +7,16 @@
 #ifndef SACCADE_SERVER_CATALOG_H
 #define SACCADE_SERVER_CATALOG_H
 
+#include "server/cost.h"
 #include "server/server.h"
 
 #include <stdatomic.h>
 
-/* How long a unit of work takes: a moving average that forgets by a fifth with each measurement. */
-struct sac_rate {
-    _Atomic uint64_t ns; /* 0: not measured yet */
-};
-static inline uint64_t sac_rate_ns(struct sac_rate *rate)
-{
-    return atomic_load_explicit(&rate->ns, memory_order_relaxed);
-}
-static inline void sac_rate_measure(struct sac_rate *rate, uint64_t ns)
-{
-    uint64_t old = sac_rate_ns(rate);
-
-    atomic_store_explicit(&rate->ns, old == 0 ? ns : old - old / 5 + ns / 5, memory_order_relaxed);
-}
-
 struct sac_model { /* lives as long as the catalog */
     struct sac_model *next;
     sac_encoder *encoder;
-    struct sac_rate picture; /* embedding one picture of a batch */
-    char path[];             /* the folder, or "builtin" */
+    struct sac_cost embed; /* of pictures */
+    char path[];           /* the folder, or "builtin" */
 };
 
 struct sac_entry {
@@ -41,8 +27,8 @@ struct sac_entry {
     sac_collection_params params; /* its strings live as long as the collection is held */
     struct sac_model *model;      /* NULL: model_error says why, or the collection is of vectors only */
     sac_error model_error;        /* SAC_UNSUPPORTED for vectors only */
-    struct sac_rate query[2];     /* searching one query of a batch; [1]: exact */
-    struct sac_rate item;         /* writing one item of a group */
+    struct sac_cost search[2];    /* of queries; [1]: exact ones */
+    struct sac_cost write;        /* of items */
     _Atomic uint64_t points;      /* items, as of the last write: for /metrics, which must not wait */
 };
 

@@ -83,6 +83,7 @@ sac_status sac_pipeline_create(struct sac_core *core, struct sac_pipeline **out,
         return sac_fail(err, SAC_NO_MEMORY, "no memory for the server's pipeline");
     pipeline->core = core;
     pthread_mutex_init(&pipeline->picture_lock, NULL);
+    sac_cost_init(&pipeline->decode);
     for (int s = 0; s < SAC_STAGE_COUNT; s++)
         sac_queue_init(&pipeline->stages[s].queue, s == SAC_STAGE_WRITE || s == SAC_STAGE_CONTROL);
     for (int s = 0; s < SAC_STAGE_COUNT && st == SAC_OK; s++)
@@ -108,6 +109,7 @@ void sac_pipeline_close(struct sac_pipeline *pipeline)
         free(stage->threads);
         sac_queue_destroy(&stage->queue);
     }
+    sac_cost_destroy(&pipeline->decode);
     pthread_mutex_destroy(&pipeline->picture_lock);
     free(pipeline);
 }
@@ -145,31 +147,43 @@ void sac_pipeline_settle(struct sac_pipeline *pipeline, struct sac_request *requ
 
 /* What letting a request in adds to the pipeline. */
 struct charge {
-    uint64_t cost_ns[SAC_STAGE_COUNT];
+    uint64_t cost_ns[SAC_STAGE_COUNT];  /* of its own part of a batch */
+    uint64_t fixed_ns[SAC_STAGE_COUNT]; /* of a batch, which it shares with others */
     uint64_t bytes;
 };
 
+/* n units in batches of at most batch_max. At least 1 ns: it marks the stages that the request passes. */
+static void predict_stage(struct charge *charge, enum sac_stage stage, struct sac_cost *cost, size_t n,
+                          size_t batch_max)
+{
+    charge->fixed_ns[stage] = sac_cost_fixed(cost);
+    charge->cost_ns[stage] = n * (sac_cost_each(cost) + charge->fixed_ns[stage] / batch_max) + 1;
+}
+
 static void predict(struct sac_pipeline *pipeline, const struct sac_request *request, struct charge *charge)
 {
-    uint64_t kib = 1;
+    const struct sac_server_config *config = pipeline->core->config;
 
     memset(charge, 0, sizeof *charge);
     charge->bytes = request->size;
     if (request->picture_count > 0) {
-        sac_encoder *encoder = request->model->encoder;
+        struct sac_model *model = request->model;
+        size_t kib = 1;
         for (size_t i = 0; i < request->picture_count; i++)
             kib += request->pictures[i].size / 1024;
-        charge->cost_ns[SAC_STAGE_DECODE] = sac_rate_ns(&pipeline->decode_kib) * kib;
-        charge->cost_ns[SAC_STAGE_EMBED] = sac_rate_ns(&request->model->picture) * request->picture_count;
-        charge->bytes += request->picture_count *
-                         (sac_encoder_pixel_bytes(encoder) + sac_encoder_dim(encoder) * sizeof(float));
+        predict_stage(charge, SAC_STAGE_DECODE, &pipeline->decode, kib, kib);
+        charge->fixed_ns[SAC_STAGE_DECODE] = 0; /* pictures are decoded one by one: it is in the cost */
+        predict_stage(charge, SAC_STAGE_EMBED, &model->embed, request->picture_count,
+                      sac_embed_slice(config, model));
+        charge->bytes += request->picture_count * (sac_encoder_pixel_bytes(model->encoder) +
+                                                   sac_encoder_dim(model->encoder) * sizeof(float));
     }
     if (request->method->last == SAC_STAGE_SEARCH)
-        charge->cost_ns[SAC_STAGE_SEARCH] =
-            sac_rate_ns(&request->entry->query[request->search.queries[0].exact]) * request->search.count;
+        predict_stage(charge, SAC_STAGE_SEARCH, &request->entry->search[request->search.queries[0].exact],
+                      request->search.count, config->search_batch);
     if (request->method->last == SAC_STAGE_WRITE)
-        charge->cost_ns[SAC_STAGE_WRITE] =
-            sac_rate_ns(&request->entry->item) * (request->put.count + request->ids.count);
+        predict_stage(charge, SAC_STAGE_WRITE, &request->entry->write,
+                      request->put.count + request->ids.count, SAC_WRITE_GROUP_ITEMS);
 }
 
 /* Predicted time until the request's own work starts, and the time of that work. */
@@ -184,8 +198,10 @@ static void forecast(struct sac_pipeline *pipeline, const struct sac_request *re
             continue;
         for (int lane = 0; lane <= (int)request->lane; lane++)
             before += atomic_load_explicit(&stage->backlog_ns[lane], memory_order_relaxed);
-        *wait += before / stage->count;
+        if (before > 0)
+            *wait += before / stage->count + charge->fixed_ns[s];
         *own += s == SAC_STAGE_DECODE && request->picture_count > 1 ? cost / stage->count : cost;
+        *own += charge->fixed_ns[s];
     }
 }
 

@@ -28,8 +28,8 @@ struct sac_stage_threads {
 struct sac_pipeline {
     struct sac_core *core;
     struct sac_stage_threads stages[SAC_STAGE_COUNT];
-    struct sac_rate decode_kib; /* decoding 1 KiB of picture bytes */
-    _Atomic uint64_t bytes;     /* of requests in any stage but control */
+    struct sac_cost decode; /* of KiB of one picture */
+    _Atomic uint64_t bytes; /* of requests in any stage but control */
     pthread_mutex_t picture_lock;
 };
 
@@ -45,6 +45,11 @@ void sac_pipeline_control(struct sac_request *request, sac_status (*work)(struct
 void sac_pipeline_submit(struct sac_request *request);
 /* The request leaves: what it still counted in the backlog is taken off. */
 void sac_pipeline_settle(struct sac_pipeline *pipeline, struct sac_request *request);
+
+/* Most items of one transaction. */
+#define SAC_WRITE_GROUP_ITEMS 1024u
+/* As many pictures as a slice's time allows, by what the encoder took so far. */
+size_t sac_embed_slice(const struct sac_server_config *config, struct sac_model *model);
 
 /* ---- between the stages' own files ------------------------------------------------------------------ */
 

@@ -104,7 +104,9 @@ enum sac_rpc_head_verdict sac_rpc_head_read(const uint8_t *bytes, size_t n, stru
 
     memset(head, 0, sizeof *head);
     step = read_array(&c, &elements);
-    if (step != STEP_OK || elements == 0)
+    if (step == STEP_OK && (elements == 0 || elements > 15)) /* a wrong shape, or a bomb */
+        return SAC_RPC_HEAD_BAD;
+    if (step != STEP_OK)
         return unless_ok(step);
     step = read_uint(&c, &type);
     if (step != STEP_OK)

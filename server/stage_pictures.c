@@ -57,7 +57,7 @@ void sac_decode_run(struct sac_pipeline *pipeline, struct sac_node *node)
         uint64_t ns = sac_now_ns() - start;
         sac_time_observe(&metrics->stages[SAC_STAGE_DECODE], ns);
         if (err.status == SAC_OK)
-            sac_rate_measure(&pipeline->decode_kib, ns / (picture->size / 1024 + 1));
+            sac_cost_measure(&pipeline->decode, picture->size / 1024 + 1, ns);
         else
             picture_failed(pipeline, picture, &err);
     }
@@ -90,11 +90,11 @@ static enum sac_choice join_batch(void *context, struct sac_node *node)
     return SAC_CHOICE_TAKE;
 }
 
-/* As many pictures as a slice's time allows, by what the encoder took so far. */
-static size_t slice_rows(const struct sac_server_config *config, struct sac_model *model)
+size_t sac_embed_slice(const struct sac_server_config *config, struct sac_model *model)
 {
-    uint64_t each = sac_rate_ns(&model->picture);
-    uint64_t rows = each > 0 ? SAC_EMBED_SLICE_NS / each : config->embed_batch;
+    uint64_t fixed = sac_cost_fixed(&model->embed), each = sac_cost_each(&model->embed);
+    uint64_t left = fixed < SAC_EMBED_SLICE_NS ? SAC_EMBED_SLICE_NS - fixed : 0;
+    uint64_t rows = each > 0 ? left / each : config->embed_batch;
 
     if (rows > config->embed_batch)
         return config->embed_batch;
@@ -195,7 +195,7 @@ void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node)
     struct sac_metrics *metrics = &pipeline->core->metrics;
     struct sac_request *first = (struct sac_request *)node, *list;
     struct sac_model *model = first->model;
-    struct embed_batch batch = {model, rows_left(first), slice_rows(pipeline->core->config, model)};
+    struct embed_batch batch = {model, rows_left(first), sac_embed_slice(pipeline->core->config, model)};
     size_t rows = 0;
     sac_error err;
 
@@ -215,6 +215,6 @@ void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node)
     sac_time_observe(&metrics->stages[SAC_STAGE_EMBED], ns);
     sac_size_observe(&metrics->batches[SAC_STAGE_EMBED], rows);
     if (st == SAC_OK)
-        sac_rate_measure(&model->picture, ns / rows);
+        sac_cost_measure(&model->embed, rows, ns);
     share_out(list, rows, st, &err);
 }

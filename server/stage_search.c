@@ -144,7 +144,7 @@ void sac_search_run(struct sac_pipeline *pipeline, struct sac_node *node)
     sac_time_observe(&metrics->stages[SAC_STAGE_SEARCH], ns);
     sac_size_observe(&metrics->batches[SAC_STAGE_SEARCH], n);
     if (st == SAC_OK && (exact == 0 || exact == n))
-        sac_rate_measure(&entry->query[exact == n], ns / n + 1);
+        sac_cost_measure(&entry->search[exact == n], n, ns);
     if (st != SAC_OK && list->node.next == NULL)
         sac_request_fail(list, &err, 0);
     else if (st != SAC_OK)

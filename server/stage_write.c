@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 
-#define GROUP_ITEMS_MAX 1024u
 #define GROUP_BYTES_MAX (16u << 20)
 #define TABLE_SIZE 4096u /* kept at most half full: a larger request goes alone */
 
@@ -68,7 +67,7 @@ static enum sac_choice join_group(void *context, struct sac_node *node)
     if (request->entry != group->entry)
         return SAC_CHOICE_LEAVE;
     /* The order within a collection is kept: nothing behind one that cannot join may join either. */
-    if (request->method != group->method || group->items + request->put.count > GROUP_ITEMS_MAX ||
+    if (request->method != group->method || group->items + request->put.count > SAC_WRITE_GROUP_ITEMS ||
         group->bytes + request->size > GROUP_BYTES_MAX || !add_ids(group, request))
         return SAC_CHOICE_STOP;
     group->items += request->put.count;
@@ -190,7 +189,7 @@ static void run_puts(struct sac_pipeline *pipeline, struct sac_request *first, s
     uint64_t ns = sac_now_ns() - start;
     sac_time_observe(&metrics->stages[SAC_STAGE_WRITE], ns);
     sac_size_observe(&metrics->batches[SAC_STAGE_WRITE], n);
-    sac_rate_measure(&entry->item, ns / n + 1);
+    sac_cost_measure(&entry->write, n, ns);
 }
 
 void sac_write_run(struct sac_pipeline *pipeline, struct sac_node *node)

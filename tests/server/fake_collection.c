@@ -313,7 +313,7 @@ sac_status sac_collection_search(const sac_collection *collection, const sac_que
     atomic_fetch_add(&fake_engine.search_calls, 1);
     atomic_fetch_add(&fake_engine.search_queries, (uint32_t)n);
     raise_to(&fake_engine.search_queries_max, (uint32_t)n);
-    take_ms(fake_engine.search_ms);
+    take_ms(fake_engine.search_ms + (uint32_t)n * fake_engine.search_each_ms);
     for (size_t i = 0; i < n; i++)
         if (queries[i].vector[0] == 666)
             return sac_fail(err, SAC_INVALID_ARGUMENT, "the fake does not like this query");

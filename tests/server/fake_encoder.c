@@ -98,7 +98,7 @@ sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, const uint8_t *pixe
     atomic_fetch_add(&fake_engine.embed_calls, 1);
     atomic_fetch_add(&fake_engine.embed_rows, (uint32_t)n);
     raise_to(&fake_engine.embed_rows_max, (uint32_t)n);
-    take_ms(fake_engine.embed_ms);
+    take_ms(fake_engine.embed_ms + (uint32_t)n * fake_engine.embed_each_ms);
     for (size_t i = 0; i < n; i++)
         for (size_t d = 0; d < DIM; d++)
             vectors[i * DIM + d] = pixels[i * PIXEL_BYTES + d];

@@ -35,6 +35,7 @@ static const struct sample samples[] = {
     /* it is not */
     {BYTES("\xc0"), SAC_RPC_HEAD_BAD, 0, NULL, false},
     {BYTES("\x90"), SAC_RPC_HEAD_BAD, 0, NULL, false},
+    {BYTES("\xdd\x10\x00\x00\x00"), SAC_RPC_HEAD_BAD, 0, NULL, false},
     {BYTES("\x80"), SAC_RPC_HEAD_BAD, 0, NULL, false},
     {BYTES("\x94\x01\x01\xc0\xc0"), SAC_RPC_HEAD_BAD, 0, NULL, false}, /* a response */
     {BYTES("\x94\x03\x01\xa1x\x90"), SAC_RPC_HEAD_BAD, 0, NULL, false},
