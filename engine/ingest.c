@@ -193,7 +193,7 @@ static sac_status read_file(const char *path, struct slot *slot, uint8_t **bytes
     while (at < slot->size && *bytes != NULL) {
         ssize_t n = read(fd, *bytes + at, slot->size - at);
 
-        if (n <= 0 && errno != EINTR)
+        if (n == 0 || (n < 0 && errno != EINTR)) /* 0: it shrank; errno would be an older call's */
             break;
         at += n > 0 ? (uint64_t)n : 0;
     }
