@@ -74,6 +74,25 @@ static void print_text(const char *label, const char *text)
     free(safe);
 }
 
+/* The cheapest way to each of the recalls that people ask for; --json has every point. */
+static void print_curve(const json_t *curve)
+{
+    static const double steps[] = {0.8, 0.9, 0.95, 0.98, 0.99, 1};
+    size_t step = 0;
+
+    printf("  %-10s nprobe  depth\n", "recall@10");
+    for (size_t i = 0; i < json_array_size(curve) && step < sizeof steps / sizeof *steps; i++) {
+        const json_t *point = json_array_get(curve, i);
+        double recall = json_number_value(json_object_get(point, "recall"));
+        if (recall < steps[step])
+            continue;
+        printf("  %-10.3f %6llu %6llu\n", recall, (unsigned long long)count_of(point, "nprobe"),
+               (unsigned long long)count_of(point, "depth"));
+        while (step < sizeof steps / sizeof *steps && recall >= steps[step])
+            step++;
+    }
+}
+
 static void print_index(const json_t *c)
 {
     const json_t *curve = json_object_get(c, "recall");
@@ -87,14 +106,8 @@ static void print_index(const json_t *c)
     if (count_of(c, "nlist") > 0)
         printf("  %-10s %llu, imbalance %.2f\n", "lists", (unsigned long long)count_of(c, "nlist"),
                json_number_value(json_object_get(c, "list_imbalance")));
-    if (json_array_size(curve) == 0)
-        return;
-    printf("  %-10s nprobe  depth\n", "recall@10");
-    for (size_t i = 0; i < json_array_size(curve); i++) {
-        const json_t *point = json_array_get(curve, i);
-        printf("  %10.3f %6llu %6llu\n", json_number_value(json_object_get(point, "recall")),
-               (unsigned long long)count_of(point, "nprobe"), (unsigned long long)count_of(point, "depth"));
-    }
+    if (json_array_size(curve) > 0)
+        print_curve(curve);
 }
 
 static void print_collection(const json_t *c)

@@ -175,6 +175,18 @@ def test_embed_writes_rows_names_and_explains_gaps(saccade, photos, tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_embed_walks_folders_where_they_are_named(saccade, photos, tmp_path):
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for i, photo in enumerate(photos(3)):
+        (folder / f"{i}.jpg").write_bytes(photo.read_bytes())
+    saccade("embed", photos(3)[2], folder, "-o", "out.npy", cwd=tmp_path)
+    names = (tmp_path / "out.txt").read_text().splitlines()
+    assert names == [str(photos(3)[2]), *(str(folder / f"{i}.jpg") for i in range(3))]
+    rows = np.load(tmp_path / "out.npy")
+    assert np.array_equal(rows[0], rows[3])
+
+
 def test_embed_goes_to_a_pipe_and_not_to_a_terminal(binary, photos, tmp_path):
     done = subprocess.run([binary, "embed", *photos(3)], capture_output=True, env=environment())
     assert done.returncode == 0 and done.stderr == b""
