@@ -10,6 +10,8 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features);
 
 sac_status sac_resize_avx2(sac_stream *s, const struct sac_resize_args *a);
 size_t sac_resize_scratch_avx2(const sac_device *d, const struct sac_resize_args *a);
+sac_status sac_resize_vnni(sac_stream *s, const struct sac_resize_args *a);
+size_t sac_resize_scratch_vnni(const sac_device *d, const struct sac_resize_args *a);
 sac_status sac_patchify_cpu(sac_stream *s, const struct sac_patchify_args *a);
 sac_status sac_tokens_cpu(sac_stream *s, const struct sac_tokens_args *a);
 

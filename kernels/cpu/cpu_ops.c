@@ -61,6 +61,10 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
     ops->attention_scratch = sac_attention_scratch_avx2;
     if (!(features & SAC_CPU_AVX512))
         return;
+    if (features & SAC_CPU_VNNI) {
+        ops->resize = sac_resize_vnni;
+        ops->resize_scratch = sac_resize_scratch_vnni;
+    }
     ops->layer_norm = sac_layer_norm_avx512;
     ops->attention = sac_attention_avx512;
     ops->attention_scratch = sac_attention_scratch_avx512;
