@@ -16,7 +16,7 @@ static const char *const isas[] = {"avx2", "avx512core", "avx512"};
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
 
 struct options {
-    const char *op, *text;
+    const char *op, *text, *isa;
     uint32_t threads;
     double seconds;
     bool json, ref;
@@ -192,6 +192,8 @@ static void op_bench(const struct options *options, const struct kernel_op *op)
             sac_device_close(device);
         }
         for (size_t isa = 0; isa < ISA_COUNT; isa++) {
+            if (options->isa != NULL && strcmp(options->isa, isas[isa]) != 0)
+                continue;
             device = open_device("cpu", isas[isa], options->threads);
             report(options, &data, isas[isa], case_seconds(&data, device, options->seconds));
             sac_device_close(device);
@@ -201,7 +203,8 @@ static void op_bench(const struct options *options, const struct kernel_op *op)
 }
 
 static const char help[] =
-    "usage: bench_kernels [--op NAME] [--case TEXT] [--threads N] [--seconds S] [--no-ref] [--json]\n"
+    "usage: bench_kernels [--op NAME] [--case TEXT] [--isa ISA] [--threads N] [--seconds S] [--no-ref] "
+    "[--json]\n"
     "\n"
     "Times every operation of kernels/ on its larger cases: the plain C twin, then each instruction set.\n"
     "GB/s counts the bytes that must be moved at least, G/s the arithmetic (products and sums, or "
@@ -218,10 +221,15 @@ static const char help[] =
 static int options_parse(int argc, char **argv, struct options *options)
 {
     static const struct option longs[] = {
-        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
-        {"threads", required_argument, NULL, 't'}, {"seconds", required_argument, NULL, 's'},
-        {"no-ref", no_argument, NULL, 'n'},        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"op", required_argument, NULL, 'o'},
+        {"case", required_argument, NULL, 'c'},
+        {"isa", required_argument, NULL, 'i'},
+        {"threads", required_argument, NULL, 't'},
+        {"seconds", required_argument, NULL, 's'},
+        {"no-ref", no_argument, NULL, 'n'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int opt;
 
@@ -233,6 +241,9 @@ static int options_parse(int argc, char **argv, struct options *options)
             break;
         case 'c':
             options->text = optarg;
+            break;
+        case 'i':
+            options->isa = optarg;
             break;
         case 't':
             options->threads = (uint32_t)strtoul(optarg, NULL, 10);

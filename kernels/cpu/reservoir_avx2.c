@@ -42,26 +42,27 @@ static void filter_avx2(struct sac_reservoir *r, const float *distance, uint32_t
 static inline uint32_t ordered(float distance)
 {
     uint32_t bits = sac_f32_bits(distance);
+    uint32_t flip = (uint32_t)((int32_t)bits >> 31) | 0x80000000u;
 
-    if (distance != distance)
-        return UINT32_MAX;
-    return bits >> 31 != 0 ? ~bits : bits | 0x80000000u;
+    return distance == distance ? bits ^ flip : UINT32_MAX;
 }
 
 /* Bisection: a pass over the reservoir is 8 entries an instruction from L1, and about ten passes do. */
 static float bound_avx2(struct sac_reservoir *r)
 {
-    uint32_t *keys = (uint32_t *)(void *)r->keys, low = UINT32_MAX, high = 0, enough = r->k + r->k / 8;
+    uint32_t *restrict keys = (uint32_t *)(void *)r->keys;
+    const float *restrict distance = r->distance;
+    uint32_t n = r->count, low = UINT32_MAX, high = 0, enough = r->k + r->k / 8;
 
-    for (uint32_t i = 0; i < r->count; i++) {
-        keys[i] = ordered(r->distance[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        keys[i] = ordered(distance[i]);
         low = keys[i] < low ? keys[i] : low;
         high = keys[i] > high ? keys[i] : high;
     }
     while (low < high) { /* at least k are <= high; fewer than k are < low */
         uint32_t middle = low + (high - low) / 2, count = 0;
 
-        for (uint32_t i = 0; i < r->count; i++)
+        for (uint32_t i = 0; i < n; i++)
             count += keys[i] <= middle;
         if (count < r->k) {
             low = middle + 1;

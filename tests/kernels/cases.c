@@ -1,5 +1,6 @@
 #include "tests/kernels/cases.h"
 
+#include "kernels/backend.h"
 #include "kernels/half.h"
 
 #include <math.h>
@@ -99,6 +100,15 @@ void **kernel_paged_rows(struct kernel_data *data, const float *rows, size_t n, 
             ((uint16_t *)page)[at + d] = sac_f32_to_f16(rows[i * dim + d]);
     }
     return pages;
+}
+
+sac_status kernel_reserve(sac_stream *stream, size_t bytes)
+{
+    sac_status st = sac_stream_reserve(stream, bytes, NULL);
+
+    if (st == SAC_OK)
+        stream->scratch_bytes = bytes; /* the allocation is larger: it was rounded up */
+    return st;
 }
 
 bool kernel_near(float want, float got, float tolerance, float scale)

@@ -82,6 +82,8 @@ float *kernel_random_rows(struct kernel_data *data, size_t n, uint32_t dim);
 /* Rows in pages of page_rows, as dtype. */
 void **kernel_paged_rows(struct kernel_data *data, const float *rows, size_t n, uint32_t dim,
                          uint32_t page_rows, sac_dtype dtype);
+/* Gives the stream exactly this much scratch, so that an operation that takes more than it told fails. */
+sac_status kernel_reserve(sac_stream *stream, size_t bytes);
 /* Within tolerance * scale; infinities must meet, and NaN only NaN. */
 bool kernel_near(float want, float got, float tolerance, float scale);
 

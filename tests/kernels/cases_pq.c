@@ -55,7 +55,7 @@ static sac_status pq_encode_run(const struct kernel_data *data, sac_stream *stre
 
     a.codes = out[0];
     a.norms = data->out_bytes[1] > 0 ? out[1] : NULL;
-    st = sac_stream_reserve(stream, ops->pq_encode_scratch(sac_stream_device(stream), &a), NULL);
+    st = kernel_reserve(stream, ops->pq_encode_scratch(sac_stream_device(stream), &a));
     return st != SAC_OK ? st : ops->pq_encode(stream, &a);
 }
 
@@ -311,6 +311,7 @@ static const struct kernel_case pq_scan_cases[] = {
     {.n = 9000, .k = 6, .dim = 50, .queries = 4, .pq = {16, 4, 1}, .flags = CASE_DUPLICATES},
     {.n = 9000, .k = 6, .dim = 50, .queries = 1, .pq = {16, 8, 1}, .flags = CASE_INTEGERS},
     {.n = 400000, .k = 32, .dim = 100, .queries = 1, .pq = {64, 8, 1}, .flags = CASE_BENCH},
+    {.n = 8192, .k = 8, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH},
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH},
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {32, 8, 1}, .flags = CASE_BENCH},
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 6, 1}, .flags = CASE_BENCH},
@@ -413,7 +414,7 @@ static sac_status pq_scan_run(const struct kernel_data *data, sac_stream *stream
     }
     a.out_distance = distance;
     a.out_slot = slot;
-    st = sac_stream_reserve(stream, ops->pq_scan_scratch(sac_stream_device(stream), &a), NULL);
+    st = kernel_reserve(stream, ops->pq_scan_scratch(sac_stream_device(stream), &a));
     return st != SAC_OK ? st : ops->pq_scan(stream, &a);
 }
 

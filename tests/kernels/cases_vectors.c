@@ -115,7 +115,7 @@ static sac_status assign_run(const struct kernel_data *data, sac_stream *stream,
 
     a.index = out[0];
     a.distance = data->out_bytes[1] > 0 ? out[1] : NULL;
-    st = sac_stream_reserve(stream, ops->assign_scratch(sac_stream_device(stream), &a), NULL);
+    st = kernel_reserve(stream, ops->assign_scratch(sac_stream_device(stream), &a));
     return st != SAC_OK ? st : ops->assign(stream, &a);
 }
 
@@ -294,7 +294,7 @@ static sac_status nearest_run(const struct kernel_data *data, sac_stream *stream
 
     a.out_distance = out[0];
     a.out_index = out[1];
-    st = sac_stream_reserve(stream, ops->nearest_scratch(sac_stream_device(stream), &a), NULL);
+    st = kernel_reserve(stream, ops->nearest_scratch(sac_stream_device(stream), &a));
     return st != SAC_OK ? st : ops->nearest(stream, &a);
 }
 

@@ -4,6 +4,7 @@
 #include "kernels/half.h"
 #include "tests/kernels/cases.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -132,6 +133,77 @@ static void op_matches_its_twin(void **state)
     }
 }
 
+static void too_little_scratch_is_refused(void **state)
+{
+    sac_device *device = fixture.cpu[ISA_COUNT - 1][1];
+    const struct sac_ops *ops = sac_device_ops(device);
+    const struct kernel_op *const scratchy[] = {&assign_op, &nearest_op, &pq_encode_op, &pq_scan_op};
+    sac_stream *stream;
+
+    (void)state;
+    if (sac_device_ops(fixture.cpu[0][0])->nearest == ops->nearest)
+        skip(); /* the plain versions take none */
+    assert_int_equal(sac_stream_open(device, 0, &stream, NULL), SAC_OK);
+    for (size_t i = 0; i < sizeof scratchy / sizeof scratchy[0]; i++) {
+        struct kernel_data data;
+        sac_status st;
+
+        kernel_data_make(&data, scratchy[i], &scratchy[i]->cases[3], fixture.seed);
+        if (scratchy[i] == &assign_op)
+            st = ops->assign(stream, &data.args.assign);
+        else if (scratchy[i] == &nearest_op)
+            st = ops->nearest(stream, &data.args.nearest);
+        else if (scratchy[i] == &pq_encode_op)
+            st = ops->pq_encode(stream, &data.args.pq_encode);
+        else
+            st = ops->pq_scan(stream, &data.args.pq_scan);
+        assert_int_equal(st, SAC_NO_MEMORY);
+        kernel_data_free(&data);
+    }
+    sac_stream_close(stream);
+}
+
+/* What one of several threads does on one device: all small cases of one operation, each on a borrowed
+ * stream. */
+static void *run_concurrently(void *arg)
+{
+    const struct kernel_op *op = arg;
+    const char *wrong = NULL;
+
+    for (size_t i = 0; i < op->case_count && wrong == NULL; i++) {
+        struct kernel_data data;
+        struct outputs want, got;
+
+        if (op->cases[i].flags & CASE_BENCH)
+            continue;
+        kernel_data_make(&data, op, &op->cases[i], fixture.seed + i);
+        outputs_run(&data, fixture.ref, &want);
+        outputs_run(&data, fixture.cpu[ISA_COUNT - 1][1], &got);
+        wrong = op->check(&data, want.data, got.data);
+        outputs_free(&want);
+        outputs_free(&got);
+        kernel_data_free(&data);
+    }
+    return (void *)wrong;
+}
+
+static void streams_of_one_device_do_not_meet(void **state)
+{
+    const struct kernel_op *const ops[] = {&nearest_op, &pq_scan_op, &pq_scan_op, &assign_op};
+    pthread_t threads[4];
+
+    (void)state;
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_concurrently, (void *)ops[i]), 0);
+    for (size_t i = 0; i < 4; i++) {
+        void *wrong;
+
+        assert_int_equal(pthread_join(threads[i], &wrong), 0);
+        if (wrong != NULL)
+            fail_msg("%s: %s", ops[i]->name, (const char *)wrong);
+    }
+}
+
 static void halves_convert_and_round(void **state)
 {
     const struct {
@@ -175,11 +247,16 @@ static void halves_convert_and_round(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[32] = {cmocka_unit_test(halves_convert_and_round)};
+    enum { OWN_TESTS = 3 };
+    struct CMUnitTest tests[32] = {
+        cmocka_unit_test(halves_convert_and_round),
+        cmocka_unit_test(too_little_scratch_is_refused),
+        cmocka_unit_test(streams_of_one_device_do_not_meet),
+    };
 
     for (size_t i = 0; i < kernel_op_count; i++)
-        tests[1 + i] = (struct CMUnitTest){.name = kernel_ops[i]->name,
-                                           .test_func = op_matches_its_twin,
-                                           .initial_state = (void *)kernel_ops[i]};
-    return _cmocka_run_group_tests("ops", tests, kernel_op_count + 1, open_devices, close_devices);
+        tests[OWN_TESTS + i] = (struct CMUnitTest){.name = kernel_ops[i]->name,
+                                                   .test_func = op_matches_its_twin,
+                                                   .initial_state = (void *)kernel_ops[i]};
+    return _cmocka_run_group_tests("ops", tests, kernel_op_count + OWN_TESTS, open_devices, close_devices);
 }
