@@ -77,6 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     built = _build(options.binary, folder, data)
     with Server(options.binary, data, "--http", "off", "--log", "warn") as server, Client(server.address) as client:
         _say(f"serving {built['count']:,} pictures on {server.address}, asking for {len(asking)}")
+        _ask(client, built["collection"], asking[0], left_out=None)  # a first one, that warms up
         found = [_ask(client, built["collection"], path, left_out=None if painted else path) for path in asking]
 
     shown = _varied(found) if painted else found[:SHOWN]

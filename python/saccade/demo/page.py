@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 _FORMS = {
     "original": "as it was",
-    "crop": "cropped to 3/4",
-    "turn": "turned 3–6°",
-    "compress": "half size, JPEG quality 15",
+    "crop": "cropped",
+    "turn": "turned",
+    "compress": "recompressed",
     "tint": "recoloured",
-    "expose": "too bright or dark",
-    "frame": "framed, captioned",
+    "expose": "re-exposed",
+    "caption": "captioned",
     "mirror": "mirrored",
 }
 
@@ -103,7 +103,7 @@ def _forms(forms: Sequence[tuple[str, int, int, float]]) -> str:
 
 
 _LEGEND = (
-    "Every scene was stored in seven forms; an eighth, which the index has never seen, asks. "
+    "<br>Every scene was stored in seven forms; an eighth, which the index has never seen, asks. "
     '<span class="key right">same scene</span> <span class="key wrong">another scene</span>'
 )
 

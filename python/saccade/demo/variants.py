@@ -50,15 +50,18 @@ def tint(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 def expose(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Too bright or too dark, with more contrast."""
-    bright = ImageEnhance.Brightness(image).enhance(float(rng.choice([0.7, 1.25])))
+    bright = ImageEnhance.Brightness(image).enhance(float(rng.choice([0.65, 1.25])))
     return ImageEnhance.Contrast(bright).enhance(1.2)
 
 
-def frame(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A white border with a line of writing, as on an instant print."""
-    print_ = ImageOps.expand(image.resize((280, 200), Image.Resampling.BICUBIC), 20, "#faf8f3")
-    ImageDraw.Draw(print_).text((24, 223), "a day to remember", fill="#5a5650")
-    return print_
+def caption(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A thin white edge, and writing across the picture."""
+    framed = ImageOps.expand(image.crop((3, 3, WIDTH - 3, HEIGHT - 3)), 3, "#faf8f3")
+    draw = ImageDraw.Draw(framed)
+    for x, y, ink in ((18, HEIGHT - 29, "#101014"), (17, HEIGHT - 30, "#ffffff")):
+        draw.text((x, y), "WISH YOU WERE HERE", fill=ink)
+        draw.text((x, y + 11), "a line or two, and love to all", fill=ink)
+    return framed
 
 
 def mirror(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -66,5 +69,5 @@ def mirror(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 VARIANTS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
-    form.__name__: form for form in (original, crop, turn, compress, tint, expose, frame, mirror)
+    form.__name__: form for form in (original, crop, turn, compress, tint, expose, caption, mirror)
 }
