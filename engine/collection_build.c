@@ -22,17 +22,19 @@ static sac_status draw_sample(const sac_collection *c, uint64_t *rows, size_t co
     size_t dim = sac_store_params(c->store)->dim, chunk = sac_collection_chunk(c);
     size_t most = SAMPLE_BYTES_MAX / (dim * sizeof(float)), want = count < most ? count : most;
     sac_random random = {SEED};
-    uint64_t *sample = malloc((want + 1) * sizeof *sample);
+    uint64_t *sample = calloc(want + 1, sizeof *sample);
     float *vectors = malloc((want + 1) * dim * sizeof *vectors);
     sac_status st = SAC_OK;
 
     *out = NULL;
     *n = 0;
-    if (sample == NULL || vectors == NULL)
-        st = sac_fail(err, SAC_NO_MEMORY, "no memory for a sample of %zu vectors to train on", want);
-    else
-        sac_random_sample(&random, count, want, sample);
-    for (size_t i = 0; i < want && st == SAC_OK; i++)
+    if (sample == NULL || vectors == NULL) {
+        free(sample);
+        free(vectors);
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for a sample of %zu vectors to train on", want);
+    }
+    sac_random_sample(&random, count, want, sample);
+    for (size_t i = 0; i < want; i++)
         sample[i] = rows[sample[i]];
     for (size_t done = 0; done < want && st == SAC_OK; done += chunk) {
         size_t part = want - done < chunk ? want - done : chunk, found;

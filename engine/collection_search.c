@@ -30,7 +30,7 @@ static bool keep_record(sac_results *results, sac_record *record)
 {
     if (results->record_count == results->record_capacity) {
         size_t capacity = results->record_capacity > 0 ? 2 * results->record_capacity : 16;
-        sac_record **more = realloc(results->records, capacity * sizeof *more);
+        sac_record **more = realloc(results->records, capacity * sizeof(sac_record *));
 
         if (more == NULL)
             return false;
@@ -196,7 +196,7 @@ sac_status sac_collection_search(const sac_collection *collection, const sac_que
 {
     sac_results *results = calloc(1, sizeof *results);
     struct search search = {collection, with, results};
-    size_t hit_count, *missing = calloc(n + 1, sizeof *missing);
+    size_t hit_count = 0, *missing = calloc(n + 1, sizeof *missing);
     sac_query *copies = calloc(n + 1, sizeof *copies);
     sac_hit *hits = NULL;
     sac_status st = sac_collection_usable(collection, err);
@@ -205,7 +205,7 @@ sac_status sac_collection_search(const sac_collection *collection, const sac_que
     if (st == SAC_OK)
         st = check_queries(queries, n, &hit_count, err);
     if (st == SAC_OK && n > 0) {
-        hits = malloc(hit_count * sizeof *hits);
+        hits = malloc((hit_count + 1) * sizeof *hits);
         if (results == NULL || missing == NULL || copies == NULL || hits == NULL ||
             !make_lists(results, queries, n, copies, hits))
             st = sac_fail(err, SAC_NO_MEMORY, "no memory for %zu queries: send fewer at a time", n);

@@ -204,13 +204,13 @@ static sac_status acquire_locked(sac_database *db, const char *name, struct sac_
 
 sac_status sac_collection_acquire(sac_database *db, const char *name, sac_collection **out, sac_error *err)
 {
-    struct sac_database_entry *entry;
+    struct sac_database_entry *entry = NULL;
     sac_status st;
 
     *out = NULL;
     pthread_mutex_lock(&db->lock);
     st = acquire_locked(db, name, &entry, err);
-    if (st == SAC_OK)
+    if (entry != NULL)
         *out = entry->collection;
     pthread_mutex_unlock(&db->lock);
     return st;

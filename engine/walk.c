@@ -162,15 +162,16 @@ static sac_status walk_folder(struct walker *w, const struct stat *st, const str
 static sac_status walk_root(struct walker *w, const char *root, sac_error *err)
 {
     char *absolute = realpath(root, NULL);
+    const char *path = absolute != NULL ? absolute : root;
+    size_t size = strlen(path) + 1;
+    bool good = grow_path(w, size), there;
     struct stat st;
-    bool there;
 
-    if (!grow_path(w, strlen(absolute != NULL ? absolute : root) + 1)) {
-        free(absolute);
-        return no_memory(err);
-    }
-    strcpy(w->path, absolute != NULL ? absolute : root);
+    if (good)
+        memcpy(w->path, path, size);
     free(absolute);
+    if (!good)
+        return no_memory(err);
     there = stat(w->path, &st) == 0;
     if (there && S_ISDIR(st.st_mode))
         return walk_folder(w, &st, NULL, err);
@@ -186,10 +187,11 @@ static void sort_and_unite(struct sac_walk *walk, const size_t *offsets)
 {
     size_t kept = 0;
 
+    if (offsets == NULL) /* nothing was found */
+        return;
     for (size_t i = 0; i < walk->count; i++)
         walk->files[i].path = walk->texts + offsets[i];
-    if (walk->count > 0)
-        qsort(walk->files, walk->count, sizeof *walk->files, compare_files);
+    qsort(walk->files, walk->count, sizeof *walk->files, compare_files);
     for (size_t i = 0; i < walk->count; i++)
         if (kept == 0 || strcmp(walk->files[kept - 1].path, walk->files[i].path) != 0)
             walk->files[kept++] = walk->files[i];
