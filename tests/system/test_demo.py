@@ -39,11 +39,12 @@ def test_with_a_folder(binary, tmp_path, photos):
     folder.mkdir()
     for i, path in enumerate(photos(30)):
         (folder / f"{i} & more.jpg").symlink_to(path)
-    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no more")
+    (folder / "! broken.jpg").write_bytes(b"\xff\xd8 no more")
     done = demo(binary, tmp_path / "out", folder)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "out/index.html").read_text()
     assert len(linked(page)) >= 12 and "&amp; more" in page
+    assert "! broken.jpg cannot ask: IMAGE_" in done.stderr
 
 
 def test_without_pictures(binary, tmp_path):

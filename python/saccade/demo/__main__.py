@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import Client, Error
+from .. import Client, Error, ImageCorrupt, ImageRejected, NotFound
 from . import page, pictures
 from .server import Server
 
@@ -77,8 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     built = _build(options.binary, folder, data)
     with Server(options.binary, data, "--http", "off", "--log", "warn") as server, Client(server.address) as client:
         _say(f"serving {built['count']:,} pictures on {server.address}, asking for {len(asking)}")
-        _ask(client, built["collection"], asking[0], left_out=None)  # a first one, that warms up
-        found = [_ask(client, built["collection"], path, left_out=None if painted else path) for path in asking]
+        found = _ask_all(client, built["collection"], asking, painted)
 
     shown = _varied(found) if painted else found[:SHOWN]
     _table(shown, painted)
@@ -112,6 +111,20 @@ def _build(binary: Path, folder: Path, data: Path) -> dict[str, Any]:
     return summary
 
 
+def _ask_all(client: Client, collection: str, asking: list[Path], painted: bool) -> list[Found]:
+    found = []
+    for i, path in enumerate(asking):
+        try:
+            if i == 0:
+                _ask(client, collection, path, left_out=None)  # warms up what the others are timed on
+            found.append(_ask(client, collection, path, left_out=None if painted else path))
+        except (ImageRejected, ImageCorrupt) as error:
+            _say(f"{path} cannot ask: {error}")
+    if not found:
+        raise NotFound(f"none of {len(asking)} pictures could be read")
+    return found
+
+
 def _ask(client: Client, collection: str, path: Path, left_out: Path | None) -> Found:
     """left_out: the picture that asks, where it is in the collection too."""
     image = path.read_bytes()
@@ -120,7 +133,7 @@ def _ask(client: Client, collection: str, path: Path, left_out: Path | None) -> 
     milliseconds = (time.perf_counter() - start) * 1000
     others = [(Path(str(hit.id)), hit.score) for hit in hits]
     if left_out is not None:
-        others = [(hit, score) for hit, score in others if hit != left_out.resolve()]
+        others = [(hit, score) for hit, score in others if hit.resolve() != left_out.resolve()]
     return Found(path, others[:K], milliseconds)
 
 

@@ -61,13 +61,20 @@ class _Thumbs:
     def __call__(self, path: Path) -> str:
         if path not in self.made:
             name = f"thumbs/{len(self.made):03}.jpg"
-            with Image.open(path) as image:
-                image.draft("RGB", (400, 400))
-                small = ImageOps.exif_transpose(image).convert("RGB")
-                small.thumbnail((400, 300))
-                small.save(self.out / name, quality=85)
+            _small(path).save(self.out / name, quality=85)
             self.made[path] = name
         return self.made[path]
+
+
+def _small(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (400, 400))
+            small = ImageOps.exif_transpose(image).convert("RGB")
+            small.thumbnail((400, 300))
+            return small
+    except OSError:  # gone since it was indexed, or of a kind that Pillow does not read
+        return Image.new("RGB", (400, 300), "#808080")
 
 
 def _row(found: Found, thumbs: _Thumbs, known: bool) -> str:
