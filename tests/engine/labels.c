@@ -1,0 +1,76 @@
+/* Labels and slots against a plain array, under random insertions and removals. */
+#include "engine/labels.h"
+#include "engine/random.h"
+#include "tests/data.h"
+
+enum { LABELS = 600 };
+
+static void check(const sac_labels *labels, const uint32_t *slot_of, uint32_t held, uint64_t spread)
+{
+    bool used[4096] = {false};
+
+    assert_int_equal(labels->live_count, held);
+    for (uint64_t l = 0; l < LABELS; l++) {
+        uint32_t slot = sac_labels_find(labels, l * spread);
+        assert_int_equal(slot, slot_of[l]);
+        if (slot == SAC_NO_SLOT)
+            continue;
+        assert_true(sac_labels_live(labels, slot));
+        assert_false(used[slot]); /* no slot serves twice */
+        used[slot] = true;
+    }
+}
+
+static void follows_a_plain_array(void **state)
+{
+    (void)state;
+    for (uint64_t round = 0; round < 20; round++) {
+        uint64_t spread = round % 2 == 0 ? 1 : UINT64_MAX / LABELS;
+        uint32_t slot_of[LABELS], held = 0, most = 0;
+        sac_random random = {round};
+        sac_labels labels = {0};
+
+        for (size_t i = 0; i < LABELS; i++)
+            slot_of[i] = SAC_NO_SLOT;
+        for (int step = 0; step < 6000; step++) {
+            uint64_t l = sac_random_below(&random, LABELS);
+            if (slot_of[l] == SAC_NO_SLOT) {
+                assert_int_equal(sac_labels_reserve(&labels, 1, NULL), SAC_OK);
+                slot_of[l] = sac_labels_insert(&labels, l * spread);
+                held++;
+            } else {
+                sac_labels_remove(&labels, l * spread);
+                slot_of[l] = SAC_NO_SLOT;
+                held--;
+            }
+            most = held > most ? held : most;
+            if (step % 500 == 0)
+                check(&labels, slot_of, held, spread);
+        }
+        assert_true(labels.slot_count <= most); /* free slots are used first */
+        sac_labels_free(&labels);
+    }
+}
+
+static void memory_stays_lean(void **state)
+{
+    sac_labels labels = {0};
+
+    (void)state;
+    for (uint64_t l = 0; l < 100000; l++) {
+        assert_int_equal(sac_labels_reserve(&labels, 1, NULL), SAC_OK);
+        sac_labels_insert(&labels, l << 20);
+    }
+    assert_true(sac_labels_bytes(&labels) < 100000 * 18);
+    sac_labels_free(&labels);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(follows_a_plain_array),
+        cmocka_unit_test(memory_stays_lean),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
