@@ -144,7 +144,7 @@ static sac_status open_shards(sac_weights *w, const char *folder, json_t *index,
 static sac_status open_all(sac_weights *w, const char *folder, sac_error *err)
 {
     json_t *index;
-    sac_status st = sac_json_file_load(folder, "model.safetensors.index.json", &index, NULL);
+    sac_status st = sac_json_file_load(folder, "model.safetensors.index.json", &index, err);
 
     if (st == SAC_NOT_FOUND) {
         w->shards = calloc(1, sizeof w->shards[0]);
@@ -152,7 +152,6 @@ static sac_status open_all(sac_weights *w, const char *folder, sac_error *err)
             return sac_fail(err, SAC_NO_MEMORY, "no memory for weights");
         return add_shard(w, folder, "model.safetensors", err);
     }
-    st = sac_json_file_load(folder, "model.safetensors.index.json", &index, err);
     if (st != SAC_OK)
         return st;
     st = open_shards(w, folder, index, err);

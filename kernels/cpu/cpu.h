@@ -24,10 +24,14 @@ size_t sac_linear_scratch_cpu(const sac_device *d, const struct sac_linear_args 
 
 sac_status sac_layer_norm_avx2(sac_stream *s, const struct sac_layer_norm_args *a);
 sac_status sac_layer_norm_avx512(sac_stream *s, const struct sac_layer_norm_args *a);
+sac_status sac_layer_norm_bf16(sac_stream *s, const struct sac_layer_norm_args *a);
 sac_status sac_attention_avx2(sac_stream *s, const struct sac_attention_args *a);
 size_t sac_attention_scratch_avx2(const sac_device *d, const struct sac_attention_args *a);
 sac_status sac_attention_avx512(sac_stream *s, const struct sac_attention_args *a);
 size_t sac_attention_scratch_avx512(const sac_device *d, const struct sac_attention_args *a);
+sac_status sac_attention_amx(sac_stream *s, const struct sac_attention_args *a);
+size_t sac_attention_scratch_amx(const sac_device *d, const struct sac_attention_args *a);
+
 sac_status sac_norms_avx2(sac_stream *s, const struct sac_norms_args *a);
 sac_status sac_norms_avx512(sac_stream *s, const struct sac_norms_args *a);
 size_t sac_assign_scratch_cpu(const sac_device *d, const struct sac_assign_args *a);

@@ -7,6 +7,9 @@
 #if defined(SACCADE_X86)
 
 #include <cpuid.h>
+#include <stdbool.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* XCR0: which registers the system saves on a switch (Intel SDM vol. 1, 13.3). */
 enum {
@@ -21,6 +24,14 @@ static uint64_t saved_registers(void)
 
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
+}
+
+/* Tiles are large, so Linux hands their registers out only to processes that ask. */
+static bool amx_granted(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
 static uint32_t detect(void)
@@ -42,7 +53,8 @@ static uint32_t detect(void)
         features |= SAC_CPU_VBMI;
     if (c7 & bit_AVX512VNNI)
         features |= SAC_CPU_VNNI;
-    if ((d7 & 1u << 24) && (d7 & 1u << 22) && (saved & XCR0_AMX) == XCR0_AMX) /* AMX-TILE and AMX-BF16 */
+    if ((d7 & 1u << 24) && (d7 & 1u << 22) && (saved & XCR0_AMX) == XCR0_AMX &&
+        amx_granted()) /* AMX-TILE and AMX-BF16 */
         features |= SAC_CPU_AMX;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5)) /* AVX512_BF16 */
         features |= SAC_CPU_BF16;

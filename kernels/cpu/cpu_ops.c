@@ -68,6 +68,12 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
     ops->layer_norm = sac_layer_norm_avx512;
     ops->attention = sac_attention_avx512;
     ops->attention_scratch = sac_attention_scratch_avx512;
+    if (features & SAC_CPU_BF16)
+        ops->layer_norm = sac_layer_norm_bf16;
+    if ((features & SAC_CPU_AMX) && (features & SAC_CPU_BF16)) {
+        ops->attention = sac_attention_amx;
+        ops->attention_scratch = sac_attention_scratch_amx;
+    }
 #else
     (void)features;
 #endif

@@ -99,6 +99,8 @@ static sac_status pack_panels(sac_linear *l, const struct sac_linear_params *p, 
 static sac_linear_finish_fn *choose_finish(uint32_t features)
 {
 #if defined(SACCADE_X86)
+    if (features & SAC_CPU_BF16)
+        return sac_linear_finish_bf16;
     if (features & SAC_CPU_AVX512)
         return sac_linear_finish_avx512;
     if (features & SAC_CPU_AVX2)

@@ -19,6 +19,7 @@ struct sac_linear_finish_args {
 };
 typedef void sac_linear_finish_fn(const struct sac_linear_finish_args *a);
 
-sac_linear_finish_fn sac_linear_finish_base, sac_linear_finish_avx2, sac_linear_finish_avx512;
+sac_linear_finish_fn sac_linear_finish_base, sac_linear_finish_avx2, sac_linear_finish_avx512,
+    sac_linear_finish_bf16;
 
 #endif

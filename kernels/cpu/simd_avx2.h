@@ -65,7 +65,7 @@ static inline vf vf_load_part_bf16(const uint16_t *p, vf_part part)
     return vf_load_bf16(half);
 }
 
-/* Nearest, ties to even; NaN becomes the quiet NaN. */
+/* Nearest, ties to even; NaN stays NaN. */
 static inline __m128i vf_to_bf16(vf x)
 {
     __m256i bits = _mm256_castps_si256(x);
@@ -138,6 +138,19 @@ static inline vf vf_abs(vf x)
 static inline vf vf_round(vf x)
 {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vf vf_floor(vf x)
+{
+    return _mm256_floor_ps(x);
+}
+
+/* 1 / x within 2^-14 or better: AVX2's 2^-11 and a step of Newton's. Not for 0 and infinity. */
+static inline vf vf_reciprocal_rough(vf x)
+{
+    vf y = _mm256_rcp_ps(x);
+
+    return _mm256_mul_ps(y, _mm256_fnmadd_ps(x, y, _mm256_set1_ps(2.0f)));
 }
 
 /* x * 2^n for whole n of -252..254: in two steps, because 2^n alone leaves the range of floats. */

@@ -7,7 +7,11 @@
 #include <stdint.h>
 
 #define VF_LANES 16u
+#if defined(__AVX512BF16__) /* built once more, for CPUs that can round to bf16 by themselves */
+#define VF_NAME(stem) stem##_bf16
+#else
 #define VF_NAME(stem) stem##_avx512
+#endif
 
 typedef __m512 vf;
 typedef __mmask16 vf_part; /* the first lanes of a register */
@@ -57,7 +61,13 @@ static inline vf vf_load_part_bf16(const uint16_t *p, vf_part part)
     return vf_from_bf16(_mm256_maskz_loadu_epi16(part, p));
 }
 
-/* Nearest, ties to even; NaN becomes the quiet NaN. */
+/* Nearest, ties to even; NaN stays NaN. */
+#if defined(__AVX512BF16__)
+static inline __m256i vf_to_bf16(vf x)
+{
+    return (__m256i)_mm512_cvtneps_pbh(x);
+}
+#else
 static inline __m256i vf_to_bf16(vf x)
 {
     __m512i bits = _mm512_castps_si512(x);
@@ -68,6 +78,7 @@ static inline __m256i vf_to_bf16(vf x)
     return _mm512_cvtepi32_epi16(
         _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, _mm512_set1_epi32(0x7fc00000)), 16));
 }
+#endif
 
 static inline void vf_store_bf16(uint16_t *p, vf x)
 {
@@ -122,6 +133,17 @@ static inline vf vf_abs(vf x)
 static inline vf vf_round(vf x)
 {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+
+static inline vf vf_floor(vf x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+
+/* 1 / x within 2^-14. */
+static inline vf vf_reciprocal_rough(vf x)
+{
+    return _mm512_rcp14_ps(x);
 }
 
 /* x * 2^n for whole n. */
