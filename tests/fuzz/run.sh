@@ -10,7 +10,7 @@ for target in "$build"/fuzz_*; do
     name=${target##*/fuzz_}
     mkdir -p "$build/corpus/$name" "$build/findings/$name"
     case $name in
-    image | exif) seeds="$data/hostile $data/exif" ;;
+    image | exif) seeds="$data/hostile $data/exif tests/fixtures/images" ;;
     *) seeds= ;;
     esac
     for folder in $seeds; do
