@@ -12,6 +12,7 @@
 
 #include <assert.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -120,6 +121,19 @@ static void *helper_main(void *arg)
     }
 }
 
+/* Helpers take no signals: those are for the threads that the program set up for them. */
+static bool helper_start(sac_parallel *pool, pthread_t *out)
+{
+    sigset_t all, before;
+    bool started;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    started = pthread_create(out, NULL, helper_main, pool) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return started;
+}
+
 sac_parallel *sac_parallel_open(uint32_t threads)
 {
     sac_parallel *pool;
@@ -133,7 +147,7 @@ sac_parallel *sac_parallel_open(uint32_t threads)
     pthread_cond_init(&pool->wake, NULL);
     pthread_cond_init(&pool->left, NULL);
     for (; pool->helper_count < threads - 1; pool->helper_count++) {
-        if (pthread_create(&pool->helpers[pool->helper_count], NULL, helper_main, pool) != 0) {
+        if (!helper_start(pool, &pool->helpers[pool->helper_count])) {
             sac_parallel_close(pool);
             return NULL;
         }

@@ -19,18 +19,19 @@ void sac_device_options_init(sac_device_options *options)
     *options = (sac_device_options){.name = "auto"};
 }
 
-static sac_status backend_find(const char *name, const struct sac_backend **out, sac_error *err)
+/* NULL where there is none of that name. */
+static const struct sac_backend *backend_find(const char *name)
 {
-    if (name == NULL || strcmp(name, "auto") == 0) {
-        *out = backends[0];
-        return SAC_OK;
-    }
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++) {
-        if (strcmp(name, backends[i]->name) == 0) {
-            *out = backends[i];
-            return SAC_OK;
-        }
-    }
+    if (name == NULL || strcmp(name, "auto") == 0)
+        return backends[0];
+    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
+        if (strcmp(name, backends[i]->name) == 0)
+            return backends[i];
+    return NULL;
+}
+
+static sac_status backend_missing(const char *name, sac_error *err)
+{
     if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
         return sac_fail(err, SAC_UNSUPPORTED,
                         "device %s: this build has no CUDA backend; use \"auto\" or \"cpu\"", name);
@@ -41,7 +42,7 @@ static sac_status backend_find(const char *name, const struct sac_backend **out,
 sac_status sac_device_open(const sac_device_options *options, sac_device **out, sac_error *err)
 {
     sac_device_options defaults;
-    const struct sac_backend *backend = NULL;
+    const struct sac_backend *backend;
     sac_device *device;
     sac_status st;
 
@@ -49,9 +50,9 @@ sac_status sac_device_open(const sac_device_options *options, sac_device **out, 
     sac_device_options_init(&defaults);
     if (options == NULL)
         options = &defaults;
-    st = backend_find(options->name, &backend, err);
-    if (st != SAC_OK)
-        return st;
+    backend = backend_find(options->name);
+    if (backend == NULL)
+        return backend_missing(options->name, err);
     if (options->threads > THREADS_MAX)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "device threads %u: at most %d", options->threads,
                         THREADS_MAX);

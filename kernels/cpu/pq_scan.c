@@ -99,10 +99,10 @@ static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
 
     for (uint32_t j = 0; j < m; j++) {
         offset += w->min[j];
-        magnitude += fabs(w->min[j]) + range;
+        magnitude += fabs((double)w->min[j]) + range;
     }
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
-        magnitude = fmax(magnitude, fabs(a->probes[q][p].base));
+        magnitude = fmax(magnitude, fabs((double)a->probes[q][p].base));
     w->bytes.m = m;
     w->bytes.nbits = a->pq.nbits;
     w->bytes.unit = range / (float)levels;

@@ -36,10 +36,6 @@ float sac_pq_ranges_avx2(const float *table, uint32_t m, uint32_t nbits, float *
 void sac_pq_round_avx2(const float *table, uint32_t m, uint32_t nbits, const float *min, float scale,
                        uint8_t *out);
 void sac_pq_arrange_avx2(uint8_t *table, uint32_t m, uint32_t nbits);
-void sac_pq_distances_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                           float base, uint32_t block_count, float *distance);
-void sac_pq_distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                            float base, uint32_t block_count, float *distance);
 void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
                               float base, uint32_t block_count, float *distance);
 

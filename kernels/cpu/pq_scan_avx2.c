@@ -51,7 +51,7 @@ static inline __m256i piece(const uint8_t *table)
     return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)table));
 }
 
-void sac_pq_distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
+static void distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
                             float base, uint32_t block_count, float *distance)
 {
     const __m256i nibble = _mm256_set1_epi8(0xf), zero = _mm256_setzero_si256();
@@ -125,7 +125,7 @@ SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, 
     }
 }
 
-void sac_pq_distances_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
+static void distances_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
                            float base, uint32_t block_count, float *distance)
 {
     if (bytes->nbits == 8)
@@ -209,9 +209,9 @@ void sac_pq_round_avx2(const float *table, uint32_t m, uint32_t nbits, const flo
 sac_status sac_pq_scan_avx2(sac_stream *s, const struct sac_pq_scan_args *a)
 {
     static const struct sac_pq_scan_kernels kernels4 = {sac_pq_ranges_avx2, sac_pq_round_avx2, NULL,
-                                                        sac_pq_distances4_avx2, &sac_sieve_avx2};
-    static const struct sac_pq_scan_kernels kernels8 = {
-        sac_pq_ranges_avx2, sac_pq_round_avx2, sac_pq_arrange_avx2, sac_pq_distances_avx2, &sac_sieve_avx2};
+                                                        distances4_avx2, &sac_sieve_avx2};
+    static const struct sac_pq_scan_kernels kernels8 = {sac_pq_ranges_avx2, sac_pq_round_avx2,
+                                                        sac_pq_arrange_avx2, distances_avx2, &sac_sieve_avx2};
 
     return sac_pq_scan_run(s, a, a->pq.nbits == 4 ? &kernels4 : &kernels8);
 }

@@ -328,11 +328,11 @@ static void pq_scan_lists(struct kernel_data *data)
     sac_list_view *lists = kernel_block(data, c->k, sizeof *lists);
     uint32_t *numbers = kernel_block(data, page_max, sizeof *numbers);
     uint8_t *codes = kernel_block(data, page_max, page_bytes),
-            **page_codes = kernel_block(data, page_max, sizeof(void *));
+            **page_codes = kernel_block(data, page_max, sizeof *page_codes);
     float *bias = kernel_block(data, page_max, SAC_PAGE_ROWS * sizeof *bias);
-    float **page_bias = kernel_block(data, page_max, sizeof(void *));
+    float **page_bias = kernel_block(data, page_max, sizeof *page_bias);
     uint32_t *slots = kernel_block(data, page_max, SAC_PAGE_ROWS * sizeof *slots);
-    uint32_t **page_slots = kernel_block(data, page_max, sizeof(void *));
+    uint32_t **page_slots = kernel_block(data, page_max, sizeof *page_slots);
     uint32_t code_max = c->flags & CASE_DUPLICATES ? 1 : c->pq.nbits == 4 ? 256 : 1u << c->pq.nbits;
 
     for (uint32_t i = 0; i < page_max; i++) {
