@@ -21,7 +21,7 @@ enum {
     BLOCK = SAC_FILTER_ROWS,
     DIRECT_QUERIES = 8,       /* queries that share a block in cache */
     PRODUCT_QUERIES = 120,    /* queries that share the work of packing a block: 10 and 20 tiles */
-    PRODUCT_QUERIES_MIN = 6,  /* below this, packing costs more than it saves */
+    PRODUCT_QUERIES_MIN = 12, /* below this, packing costs more than it saves */
     SPLIT_BYTES = 512 * 1024, /* rows of a task when a block of queries is split */
 };
 
