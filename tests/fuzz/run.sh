@@ -16,8 +16,10 @@ for target in "$build"/fuzz_*; do
     for folder in $seeds; do
         [ -d "$folder" ] || { echo "fuzz: no seeds at $folder: starting $name from nothing" >&2; seeds=; }
     done
+    words=
+    [ -f "tests/fuzz/$name.dict" ] && words=-dict=tests/fuzz/$name.dict
     echo "fuzz: $name for $seconds s" >&2
     # shellcheck disable=SC2086
     "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -malloc_limit_mb=1024 -max_len=65536 \
-        -artifact_prefix="$build/findings/$name/" -print_final_stats=1 "$build/corpus/$name" $seeds
+        -artifact_prefix="$build/findings/$name/" -print_final_stats=1 $words "$build/corpus/$name" $seeds
 done
