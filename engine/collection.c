@@ -4,6 +4,7 @@
 #include <string.h>
 
 #define CHUNK_BYTES ((size_t)8 << 20)
+#define UNSAVED_MAX 1000u /* changes that an opening catches up with in a fraction of a second */
 
 void sac_collection_params_init(sac_collection_params *params)
 {
@@ -245,7 +246,7 @@ static sac_status open_index(sac_collection *c, sac_error *err)
         st = make_flat(c, &index, err);
     if (st != SAC_OK)
         return st;
-    st = sac_collection_catch_up(c, index, NULL, NULL, NULL, err);
+    st = sac_collection_catch_up(c, index, NULL, NULL, &c->unsaved, err);
     if (st == SAC_OK)
         st = sac_live_swap(c, index, err);
     if (st != SAC_OK)
@@ -282,8 +283,21 @@ sac_status sac_collection_open(sac_device *device, const char *path, bool writab
     return SAC_OK;
 }
 
+/* A Flat index is derived as fast as it is loaded: its checkpoint is not worth the writing. */
+static bool worth_saving(const sac_collection *c)
+{
+    sac_index_info info;
+
+    if (c->live == NULL || !c->writable || c->unsaved < UNSAVED_MAX || atomic_load(&c->dropped))
+        return false;
+    sac_index_describe(c->live->index, &info);
+    return info.nlist > 0;
+}
+
 void sac_collection_close(sac_collection *c)
 {
+    if (worth_saving(c))
+        sac_collection_save(c, NULL); /* without it the next opening takes longer, and that is all */
     if (c->live != NULL)
         sac_live_release(c, c->live);
     sac_store_close(c->store);

@@ -44,6 +44,7 @@ struct sac_collection {
 
     pthread_mutex_t build_lock; /* one build at a time */
     pthread_mutex_t write_lock; /* writers, checkpoints, the last steps of a build */
+    size_t unsaved;             /* changes of the index since its checkpoint; under write_lock */
     pthread_mutex_t live_lock;
     struct sac_live *live;
 };
@@ -51,6 +52,7 @@ struct sac_collection {
 /* Opens the collection in a folder; the caller fills in `database`. */
 sac_status sac_collection_open(sac_device *device, const char *path, bool writable, sac_collection **out,
                                sac_error *err);
+/* Saves the checkpoint first where the next opening would have much to catch up with. */
 void sac_collection_close(sac_collection *collection);
 
 /* SAC_NOT_FOUND once it is dropped. */

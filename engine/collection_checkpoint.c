@@ -40,7 +40,11 @@ sac_status sac_collection_save(sac_collection *c, sac_error *err)
 
     if (st == SAC_OK)
         st = sac_collection_usable(c, err);
-    return st == SAC_OK ? sac_index_save(c->live->index, path, false, err) : st;
+    if (st == SAC_OK)
+        st = sac_index_save(c->live->index, path, false, err);
+    if (st == SAC_OK)
+        c->unsaved = 0;
+    return st;
 }
 
 sac_status sac_collection_checkpoint(sac_collection *c, sac_error *err)

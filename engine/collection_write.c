@@ -47,6 +47,7 @@ static sac_status put_once(sac_collection *c, struct put *put, sac_error *err)
     if (st == SAC_OK)
         st = sac_store_commit(c->store, err);
     if (st == SAC_OK) {
+        c->unsaved += put->n;
         /* Were this to fail, searches would go on to leave the old rows out. */
         if (put->old_count > 0)
             sac_index_delete(index, put->old_count, put->old, NULL, NULL);
@@ -125,6 +126,8 @@ static sac_status delete_once(sac_collection *c, const sac_id *ids, size_t n, ui
     sac_store_abort(c->store); /* nothing to do after a commit */
     if (st == SAC_OK && *count > 0)
         sac_index_delete(c->live->index, *count, rows, NULL, NULL);
+    if (st == SAC_OK)
+        c->unsaved += *count;
     return st;
 }
 

@@ -31,7 +31,7 @@ enum {
     WAIT_MS = 100,             /* for a batch to fill */
 };
 
-#define COMMIT_SECONDS 1.0 /* or so long after the last one: what a kill can cost */
+#define COMMIT_SECONDS 0.25 /* or so long after the last one: what a kill can cost */
 
 struct slot {
     const struct sac_walk_file *file;

@@ -281,21 +281,22 @@ typedef struct sac_database sac_database;
 typedef struct sac_collection sac_collection;
 
 typedef enum sac_open_mode {
-    /* Beside other readers and beside a writer. Searches find what was committed when the collection was opened, less
-     * what was replaced or deleted since; get, each and count see every commit. */
+    /* Beside other readers and beside a writer. Searches find what was committed when the collection was
+     * opened, less what was replaced or deleted since; get, each and count see every commit. */
     SAC_OPEN_READ,
     SAC_OPEN_WRITE,  /* the one writer of the directory: SAC_BUSY where another process is */
     SAC_OPEN_CREATE, /* the same, and the directory is made if it is not there */
 } sac_open_mode;
 
-/* Opens a directory of collections. Every collection that is there is opened when it is first asked for, and stays
- * open until the database is closed. One process opens a directory once, in whatever mode (SAC_BUSY), and a child
- * after a fork does not use its parent's handle.
- * Errors: SAC_NOT_FOUND, SAC_BUSY, SAC_INVALID_ARGUMENT (CREATE in a folder that holds other things),
- * SAC_VERSION_MISMATCH, SAC_IO. */
+/* Opens a directory of collections. Every collection that is there is opened when it is first asked for, and
+ * stays open until the database is closed. One process opens a directory once, in whatever mode (SAC_BUSY),
+ * and a child after a fork does not use its parent's handle. Errors: SAC_NOT_FOUND, SAC_BUSY,
+ * SAC_INVALID_ARGUMENT (CREATE in a folder that holds other things), SAC_VERSION_MISMATCH, SAC_IO. */
 sac_status sac_database_open(sac_device *device, const char *path, sac_open_mode mode, sac_database **out,
                              sac_error *err);
-void sac_database_close(sac_database *database); /* after every collection is released; NULL is allowed */
+/* After every collection is released; NULL is allowed. A writer saves the checkpoints of built indexes that
+ * more than a thousand changes came after, so that the next opening is quick. */
+void sac_database_close(sac_database *database);
 
 typedef struct sac_collection_params {
     uint32_t dim;

@@ -117,7 +117,7 @@ static void put_range(uint64_t from, uint64_t to)
 }
 
 /* Searches for the vector of a seed. */
-static sac_results *search(uint64_t seed, uint32_t k, unsigned with)
+static sac_results *search(uint64_t seed, uint32_t k, unsigned with, bool exact)
 {
     float vector[DIM];
     sac_results *results;
@@ -128,21 +128,27 @@ static sac_results *search(uint64_t seed, uint32_t k, unsigned with)
     sac_query_init(&query);
     query.vector = vector;
     query.k = k;
+    query.exact = exact;
     if (sac_collection_search(collection, &query, 1, with, &results, &err) != SAC_OK)
         fail_msg("%s", err.text);
     return results;
 }
 
 /* The number of the nearest item when it is at distance 0, else -1. */
-static int64_t find(uint64_t seed)
+static int64_t find_with(uint64_t seed, bool exact)
 {
-    sac_results *results = search(seed, 1, 0);
+    sac_results *results = search(seed, 1, 0, exact);
     size_t count;
     const sac_found *found = sac_results_get(results, 0, &count);
     int64_t number = count == 1 && found->distance == 0 ? (int64_t)found->id.number : -1;
 
     sac_results_free(results);
     return number;
+}
+
+static int64_t find(uint64_t seed)
+{
+    return find_with(seed, false);
 }
 
 static void a_put_is_found_by_the_next_search(void **state)
@@ -212,7 +218,7 @@ static void results_ascend_and_ties_go_to_the_smaller_id(void **state)
     for (uint64_t id = 40; id > 30; id--)
         assert_int_equal(put(id, 5), SAC_OK);
     put_range(1000, 1100);
-    results = search(5, 50, 0);
+    results = search(5, 50, 0, false);
     found = sac_results_get(results, 0, &count);
     assert_int_equal(count, 50);
     for (size_t i = 0; i < 10; i++)
@@ -222,7 +228,7 @@ static void results_ascend_and_ties_go_to_the_smaller_id(void **state)
         assert_true(found[i - 1].distance <= found[i].distance && found[i].score == -found[i].distance);
     assert_null(found[0].item);
     sac_results_free(results);
-    results = search(5, SAC_K_MAX, 0); /* a short result is a short list */
+    results = search(5, SAC_K_MAX, 0, false); /* a short result is a short list */
     sac_results_get(results, 0, &count);
     assert_int_equal(count, 112);
     sac_results_free(results);
@@ -247,7 +253,7 @@ static void hits_carry_what_is_asked_for(void **state)
     fill(vector, 3);
     assert_int_equal(sac_collection_put(collection, &item, 1, NULL), SAC_OK);
     for (unsigned with = 1; with < 8; with++) {
-        results = search(3, 1, with);
+        results = search(3, 1, with, false);
         got = sac_results_get(results, 0, &count)->item;
         assert_int_equal(count, 1);
         assert_non_null(got);
@@ -520,11 +526,43 @@ static void a_build_changes_the_index_and_no_answer(void **state)
     reopen(); /* from the checkpoint that the build saved */
     sac_collection_stats(collection, &info);
     assert_int_equal(info.index.nlist, 16);
+    assert_true(info.index.measured);
     for (uint64_t i = 10; i < 3010; i += 10)
         assert_int_equal(find(i), i);
     assert_int_equal(sac_collection_build(collection, "nonsense", NULL, NULL, &err), SAC_INVALID_ARGUMENT);
     assert_int_equal(sac_collection_build(collection, "Flat", NULL, NULL, &err), SAC_OK);
     assert_exactly(10, 3010);
+}
+
+static ino_t checkpoint_inode(void)
+{
+    char path[SAC_SCRATCH_PATH_MAX + 64];
+    struct stat st;
+
+    snprintf(path, sizeof path, "%s/collections/c/index.sac", folder);
+    return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+static void closing_saves_what_many_writes_came_after(void **state)
+{
+    ino_t saved;
+
+    (void)state;
+    put_range(0, 1000);
+    reopen(); /* Flat: nothing worth saving */
+    assert_int_equal(checkpoint_inode(), 0);
+    assert_int_equal(sac_collection_build(collection, "IVF4,PQ4x4", NULL, NULL, NULL), SAC_OK);
+    saved = checkpoint_inode();
+    assert_int_not_equal(saved, 0);
+    put_range(1000, 1400);
+    delete_range(0, 100);
+    reopen();
+    assert_int_equal(checkpoint_inode(), saved);
+    put_range(1000, 1600); /* with those of before, enough */
+    reopen();
+    assert_int_not_equal(checkpoint_inode(), saved);
+    assert_int_equal(sac_collection_count(collection), 1500);
+    assert_int_equal(find(1555), 1555);
 }
 
 static void small_and_empty_collections_can_be_built(void **state)
@@ -575,10 +613,10 @@ static void *come_and_go(void *context)
         sac_id id = number_id(number);
         size_t removed;
 
-        if (put(number, number) != SAC_OK || find(number) != (int64_t)number)
+        if (put(number, number) != SAC_OK || find_with(number, true) != (int64_t)number)
             abort();
         if (sac_collection_delete(collection, &id, 1, &removed, NULL) != SAC_OK || removed != 1 ||
-            find(number) != -1)
+            find_with(number, true) != -1)
             abort();
     }
     return NULL;
@@ -589,7 +627,7 @@ static void *search_items(void *context)
     uint64_t *searches = context;
 
     for (uint64_t i = 0; !atomic_load(&churn_over); i++) {
-        sac_results *results = search(i % FIXED, 5, SAC_WITH_ATTRIBUTES);
+        sac_results *results = search(i % FIXED, 5, SAC_WITH_ATTRIBUTES, true);
         size_t count;
         const sac_found *found = sac_results_get(results, 0, &count);
 
@@ -605,13 +643,15 @@ static void *search_items(void *context)
     return NULL;
 }
 
+/* Swaps one kind of index for the other as often as it can. */
 static void *build_again(void *context)
 {
     (void)context;
-    while (!atomic_load(&churn_over)) {
+    for (int round = 0; !atomic_load(&churn_over); round++) {
+        const char *spec = round % 2 == 0 ? "IVF4,PQ2x4" : "Flat";
         sac_collection_info info;
 
-        if (sac_collection_build(collection, "Flat", NULL, NULL, NULL) != SAC_OK ||
+        if (sac_collection_build(collection, spec, NULL, NULL, NULL) != SAC_OK ||
             sac_collection_checkpoint(collection, NULL) != SAC_OK)
             abort();
         sac_collection_stats(collection, &info);
@@ -691,6 +731,7 @@ int main(void)
         WITH_COLLECTION(a_damaged_checkpoint_is_derived_again),
         WITH_COLLECTION(a_foreign_checkpoint_is_refused),
         WITH_COLLECTION(a_build_changes_the_index_and_no_answer),
+        WITH_COLLECTION(closing_saves_what_many_writes_came_after),
         WITH_COLLECTION(small_and_empty_collections_can_be_built),
         WITH_COLLECTION(searches_never_miss_while_others_write_and_build),
         WITH_COLLECTION(a_full_disk_refuses_and_searches_go_on),
