@@ -18,7 +18,7 @@ static void open_network(struct network *net, const char *device, const char *is
                          const char *folder, sac_dtype precision, uint32_t batch_max)
 {
     sac_device_options options;
-    sac_weights *weights;
+    sac_weights *weights = NULL;
     sac_error err = {0};
 
     sac_device_options_init(&options);
