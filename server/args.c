@@ -1,5 +1,6 @@
 #include "server/args.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -332,6 +333,9 @@ sac_status sac_args_crop(const msgpack_object *value, const struct sac_place *pl
     size_t count = 0;
     sac_status st = sac_args_array(value, place, 4, 4, &elements, &count, err);
 
+    if (st != SAC_OK)
+        return st;
+    assert(elements != NULL);
     for (size_t i = 0; i < 4 && st == SAC_OK; i++)
         st = sac_args_uint(&elements[i], place, i < 2 ? 0 : 1, INT32_MAX, &xywh[i], err);
     if (st == SAC_OK)

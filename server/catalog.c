@@ -2,6 +2,7 @@
 
 #include "server/log.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,13 +55,14 @@ static void model_free(struct sac_model *model)
 
 static sac_status open_model(sac_catalog *catalog, const char *path, struct sac_model **out, sac_error *err)
 {
-    struct sac_model *model = calloc(1, sizeof *model + strlen(path) + 1);
+    size_t path_size = strlen(path) + 1;
+    struct sac_model *model = calloc(1, sizeof *model + path_size);
     sac_status st;
 
     *out = NULL;
     if (model == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for model %s", path);
-    strcpy(model->path, path);
+    memcpy(model->path, path, path_size);
     sac_cost_init(&model->embed);
     st = sac_encoder_open(catalog->device, path, &catalog->config->encoder, &model->encoder, err);
     if (st != SAC_OK) {
@@ -189,6 +191,7 @@ static void choose_model(sac_catalog *catalog, struct sac_entry *entry)
                 path, entry->model_error.text);
         return;
     }
+    assert(model != NULL);
     if (!has_fingerprint(model, entry->params.fingerprint)) {
         sac_fail(&entry->model_error, SAC_VERSION_MISMATCH,
                  "collection %s holds embeddings of a model with fingerprint %.12s..., and %s has %.12s...: "
@@ -214,7 +217,7 @@ static sac_status open_entry(sac_catalog *catalog, const char *name, struct sac_
         entry_free(entry);
         return st;
     }
-    strcpy(entry->name, name);
+    snprintf(entry->name, sizeof entry->name, "%s", name);
     sac_collection_describe(entry->collection, &entry->params);
     choose_model(catalog, entry);
     atomic_store(&entry->points, sac_collection_count(entry->collection));
@@ -248,12 +251,11 @@ sac_status sac_catalog_drop(sac_catalog *catalog, const char *name, sac_error *e
 
     pthread_mutex_lock(&catalog->opening);
     pthread_mutex_lock(&catalog->lock);
-    for (link = &catalog->entries; *link != NULL; link = &(*link)->next)
-        if (strcmp((*link)->name, name) == 0)
+    for (link = &catalog->entries; (entry = *link) != NULL; link = &entry->next)
+        if (strcmp(entry->name, name) == 0) {
+            *link = entry->next;
             break;
-    entry = *link;
-    if (entry != NULL)
-        *link = entry->next;
+        }
     pthread_mutex_unlock(&catalog->lock);
     sac_entry_release(entry);
     st = sac_database_drop(catalog->database, name, err);

@@ -17,34 +17,33 @@ struct sac_conn {
     } u;
     struct sac_hub *hub;
     struct sac_conn *next, *prev;
+    struct sac_conn *waiting_next, *dirty_next;
     enum conn_state state;
+
     bool handle_closed;
+    bool reading, paused_flight, paused_output, paused_memory;
+    bool is_waiting, is_dirty; /* in the hub's lists of those */
+    bool head_known, cancels;  /* of the message being read; cancels: it is a cancel notification */
+    bool writing, shut;
+
+    uint32_t turn_messages; /* taken in this turn of the loop */
+    uint64_t turn;
+    size_t turn_bytes;
 
     uint8_t *in; /* NULL: nothing is buffered */
     size_t in_capacity, in_start, in_end;
-    bool head_known;
     struct sac_rpc_head head; /* its method points nowhere: see method */
     const struct sac_method *method;
-    bool cancels; /* the message is a cancel notification */
     struct sac_scan scan;
     uint64_t message_ns; /* when the message being read began; 0: none is */
 
-    bool reading;
-    bool paused_flight, paused_output, paused_memory;
-    uint64_t turn;
-    uint32_t turn_messages;
-    size_t turn_bytes;
-    bool is_waiting, is_dirty;
-    struct sac_conn *waiting_next, *dirty_next;
-
     struct sac_request *requests;
-    uint32_t in_flight;
     uint64_t held_bytes; /* of their messages */
+    uint32_t in_flight;
 
     struct sac_output output;
     uv_write_t write;
     uv_shutdown_t shutdown;
-    bool writing, shut;
     size_t writing_bytes;
     size_t progress_mark;
     uint64_t progress_ns, active_ns, linger_ns;

@@ -275,9 +275,9 @@ static void dispatch(struct sac_conn *conn, size_t size)
             sac_conn_close(conn, SAC_CLOSE_MEMORY, false);
         return;
     }
-    if (conn->cancels && head->wrong == NULL)
+    if (head->notification && conn->cancels && head->wrong == NULL)
         cancel(conn, conn->in + conn->in_start, size);
-    else if (head->wrong != NULL)
+    if (head->wrong != NULL)
         error.status = sac_fail(&error, SAC_INVALID_ARGUMENT, "%s", head->wrong);
     else if (method == NULL)
         error.status = sac_fail(&error, SAC_UNKNOWN_METHOD, "no method of that name: `info` lists them");

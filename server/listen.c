@@ -79,7 +79,7 @@ static sac_status remove_stale(const char *path, sac_error *err)
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return sac_fail(err, SAC_IO, "cannot make a socket: %s", strerror(errno));
-    strcpy(address.sun_path, path); /* make_directory() has checked the length */
+    memcpy(address.sun_path, path, strlen(path) + 1); /* make_directory() has checked the length */
     int connected = connect(fd, (const struct sockaddr *)&address, sizeof address);
     close(fd);
     if (connected == 0)

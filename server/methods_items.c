@@ -112,9 +112,14 @@ static sac_status read_item(struct sac_request *request, const msgpack_object *m
     return st == SAC_OK ? read_item_source(&args, item, err) : st;
 }
 
+struct indexed_id {
+    sac_id id;
+    size_t index; /* of its item */
+};
+
 static int compare_ids(const void *a, const void *b)
 {
-    const sac_id *x = *(const sac_id *const *)a, *y = *(const sac_id *const *)b;
+    const sac_id *x = &((const struct indexed_id *)a)->id, *y = &((const struct indexed_id *)b)->id;
     size_t common;
     int order;
 
@@ -131,20 +136,17 @@ static int compare_ids(const void *a, const void *b)
 static sac_status check_distinct(struct sac_request *request, sac_error *err)
 {
     size_t n = request->put.count;
-    const sac_item *items = request->put.items;
-    const sac_id **order = sac_request_alloc(request, n, sizeof *order, err);
+    struct indexed_id *order = sac_request_alloc(request, n, sizeof *order, err);
 
     if (order == NULL)
         return SAC_NO_MEMORY;
     for (size_t i = 0; i < n; i++)
-        order[i] = &items[i].id;
+        order[i] = (struct indexed_id){request->put.items[i].id, i};
     qsort(order, n, sizeof *order, compare_ids);
     for (size_t i = 1; i < n; i++) {
-        if (!sac_id_equal(order[i - 1], order[i]))
+        size_t a = order[i - 1].index, b = order[i].index;
+        if (!sac_id_equal(&order[i - 1].id, &order[i].id))
             continue;
-        /* An id is the first member of its item. */
-        size_t a = (size_t)((const sac_item *)order[i - 1] - items);
-        size_t b = (size_t)((const sac_item *)order[i] - items);
         return sac_fail(err, SAC_INVALID_ARGUMENT, "put: items[%zu].id: is that of items[%zu] too",
                         a > b ? a : b, a > b ? b : a);
     }

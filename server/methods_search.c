@@ -4,6 +4,7 @@
 #include "server/pipeline.h"
 #include "server/reply.h"
 
+#include <assert.h>
 #include <math.h>
 
 enum search_field {
@@ -182,6 +183,7 @@ static sac_status read_query_vectors(struct search_args *args, const sac_query *
 
     if (value == NULL) {
         value = field(args, F_VECTORS);
+        assert(value != NULL);
         args->request->search.many = true;
         if (value->type == MSGPACK_OBJECT_BIN)
             st = cut_binary(args, value, &elements, &n, err);
@@ -250,6 +252,7 @@ static sac_status read_query_pictures(struct search_args *args, const sac_query 
     value = elements = field(args, F_IMAGE);
     if (value == NULL && st == SAC_OK) {
         value = field(args, F_IMAGES);
+        assert(value != NULL);
         request->search.many = true;
         request->picture_array = "images";
         st = sac_args_array(value, &args->place, 1, request->core->config->limits.images, &elements, &n, err);
@@ -263,6 +266,7 @@ static sac_status read_query_id(struct search_args *args, const sac_query *setti
 {
     struct sac_request *request = args->request;
     const msgpack_object *value = field(args, F_ID);
+    assert(value != NULL);
     sac_status st = sac_args_id(value, &args->place, &request->search.id, err);
 
     request->search.by_id = true;

@@ -54,9 +54,9 @@ static enum step read_uint(struct cursor *c, uint64_t *value)
     if (byte >= 0xcc && byte <= 0xcf)
         return read_big_endian(c, (size_t)1 << (byte - 0xcc), value);
     if (byte >= 0xd0 && byte <= 0xd3) {
-        size_t width = (size_t)1 << (byte - 0xd0);
-        enum step step = read_big_endian(c, width, value);
-        return step == STEP_OK && *value >> (8 * width - 1) ? STEP_OTHER : step;
+        const uint8_t *digits = c->bytes + c->at + 1;
+        enum step step = read_big_endian(c, (size_t)1 << (byte - 0xd0), value);
+        return step == STEP_OK && (digits[0] & 0x80) != 0 ? STEP_OTHER : step; /* the sign */
     }
     return STEP_OTHER;
 }

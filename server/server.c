@@ -361,6 +361,7 @@ sac_status sac_server_run(const struct sac_server_config *config, sac_error *err
     st = sac_server_open(config, &server, err);
     if (st != SAC_OK)
         return st;
+    assert(server != NULL);
     uv_signal_init(&server->loop, &server->sigterm);
     uv_signal_init(&server->loop, &server->sigint);
     server->signals_open = true;

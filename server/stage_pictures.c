@@ -129,18 +129,20 @@ static sac_status embed_rows(struct sac_model *model, struct sac_request *list, 
                                  list->vectors + list->embedded * dim, err);
     uint8_t *pixels = malloc(rows * pixel_bytes);
     float *vectors = malloc(rows * dim * sizeof *vectors);
-    sac_status st = SAC_OK;
-    if (pixels == NULL || vectors == NULL)
-        st = sac_fail(err, SAC_NO_MEMORY, "no memory to embed %zu pictures", rows);
-    for (struct sac_request *r = list; st == SAC_OK && row < rows; r = (struct sac_request *)r->node.next) {
+    if (pixels == NULL || vectors == NULL) {
+        free(vectors);
+        free(pixels);
+        return sac_fail(err, SAC_NO_MEMORY, "no memory to embed %zu pictures", rows);
+    }
+    for (struct sac_request *r = list; r != NULL && row < rows; r = (struct sac_request *)r->node.next) {
         size_t n = rows_left(r) < rows - row ? rows_left(r) : rows - row;
         memcpy(pixels + row * pixel_bytes, r->pixels + r->embedded * pixel_bytes, n * pixel_bytes);
         row += n;
     }
-    if (st == SAC_OK)
-        st = sac_encoder_embed(model->encoder, rows, pixels, vectors, err);
+    sac_status st = sac_encoder_embed(model->encoder, rows, pixels, vectors, err);
     row = 0;
-    for (struct sac_request *r = list; st == SAC_OK && row < rows; r = (struct sac_request *)r->node.next) {
+    for (struct sac_request *r = list; st == SAC_OK && r != NULL && row < rows;
+         r = (struct sac_request *)r->node.next) {
         size_t n = rows_left(r) < rows - row ? rows_left(r) : rows - row;
         memcpy(r->vectors + (size_t)r->embedded * dim, vectors + row * dim, n * dim * sizeof *vectors);
         row += n;

@@ -14,7 +14,7 @@ struct fake_engine {
     /* how long things take */
     _Atomic uint32_t prepare_ms, embed_ms, search_ms, put_ms;
     _Atomic uint32_t embed_each_ms, search_each_ms; /* and for each row, each query, besides */
-    _Atomic int put_fails; /* this many puts to come fail */
+    _Atomic int put_fails;                          /* this many puts to come fail */
     /* what was done */
     _Atomic uint32_t prepare_calls, embed_calls, embed_rows, embed_rows_max;
     _Atomic uint32_t search_calls, search_queries, search_queries_max;
