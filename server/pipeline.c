@@ -227,6 +227,8 @@ static bool admit(struct sac_pipeline *pipeline, struct sac_request *request, co
     uint64_t limit = (uint64_t)config->queue_ms * 1000000, wait, own;
 
     forecast(pipeline, request, charge, &wait, &own);
+    if (limit < 2 * own) /* waiting for one batch is no congestion, however slow the model */
+        limit = 2 * own;
     if (bytes > config->queue_bytes && bytes > charge->bytes)
         return reject(request, SAC_REJECT_QUEUE_BYTES, wait, "make the bytes that wait", bytes,
                       config->queue_bytes);
@@ -235,7 +237,7 @@ static bool admit(struct sac_pipeline *pipeline, struct sac_request *request, co
                       left / 1000000);
     if (wait > limit && !request->method->writes)
         return reject(request, SAC_REJECT_QUEUE_TIME, wait - limit, "wait, in ms,", wait / 1000000,
-                      config->queue_ms);
+                      limit / 1000000);
     return true;
 }
 

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #define SWEEP_MS 100u
+#define LATE_NS 200000000u /* of the sweep: worth a line in the log */
 
 struct sac_server {
     struct sac_server_config config;
@@ -173,9 +174,11 @@ static void on_sweep(uv_timer_t *timer)
     struct sac_server *server = timer->data;
     uint64_t now = uv_hrtime();
 
-    if (server->sweep_due_ns > 0)
-        sac_time_observe(&server->core.metrics.loop_lag,
-                         now > server->sweep_due_ns ? now - server->sweep_due_ns : 0);
+    uint64_t late = server->sweep_due_ns > 0 && now > server->sweep_due_ns ? now - server->sweep_due_ns : 0;
+
+    sac_time_observe(&server->core.metrics.loop_lag, late);
+    if (late > LATE_NS)
+        sac_log(SAC_LOG_WARN, "the event loop was blocked", "ms=%llu", (unsigned long long)(late / 1000000));
     server->sweep_due_ns = now + SWEEP_MS * 1000000u;
     sac_hub_sweep(&server->hub);
     if (server->hub.draining && now > server->drain_end_ns)

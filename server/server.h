@@ -67,9 +67,10 @@ struct sac_server_config {
     uint32_t search_threads;     /* 0: 2; searches beside each other, each in batches; at most 64 */
     uint32_t embed_batch;        /* pictures in one pass: 64; 1..1024 */
     uint32_t search_batch;       /* queries in one call: 256; 1..4096 */
-    uint32_t queue_ms;           /* predicted wait beyond which a read is refused OVERLOADED: 250 */
-    uint64_t queue_bytes;        /* waiting for decode, embed, search or write: 128 MiB */
-    int log_level;               /* SAC_LOG_INFO; lines go to stderr */
+    uint32_t queue_ms;    /* predicted wait beyond which a read is refused OVERLOADED: 250, or twice the
+                           time that the request itself will take if that is more */
+    uint64_t queue_bytes; /* waiting for decode, embed, search or write: 128 MiB */
+    int log_level;        /* SAC_LOG_INFO; lines go to stderr */
     struct sac_server_limits limits;
     /* Called once on the loop thread when connections are accepted; NULL allowed. */
     void (*on_ready)(void *context, const struct sac_server_address *address);
