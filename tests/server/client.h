@@ -5,6 +5,7 @@
 #include "server/server.h"
 #include "server/wire.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -128,7 +129,10 @@ static inline bool client_receive(struct client *c)
         if (ret == MSGPACK_UNPACK_SUCCESS)
             break;
         assert_int_equal(ret, MSGPACK_UNPACK_CONTINUE);
-        ssize_t n = recv(c->fd, c->in + c->in_size, sizeof c->in - c->in_size, 0);
+        ssize_t n;
+        do /* the loop's thread may own an io_uring that was made on this one: its work interrupts us */
+            n = recv(c->fd, c->in + c->in_size, sizeof c->in - c->in_size, 0);
+        while (n < 0 && errno == EINTR);
         c->in_used = 0;
         if (n <= 0)
             return false;
