@@ -103,28 +103,28 @@ static void print_json_line(const char *title, size_t rank, const json_t *hit)
     free(query);
 }
 
-/* Four places where they tell the hits apart, else significant digits: distances may be of any size. */
-static void print_number(double value, double largest)
+static double number_of(const json_t *hit, const char *name)
 {
+    return json_number_value(json_object_get(hit, name));
+}
+
+/* Four places where they tell a column's numbers apart, else significant digits: distances may be of any
+ * size. */
+static void print_number(const json_t *hit, const char *name, const json_t *first, const json_t *last)
+{
+    double value = number_of(hit, name),
+           largest = fmax(fabs(number_of(first, name)), fabs(number_of(last, name)));
+
     if (largest >= 0.05 && largest < 1e5)
         printf("%10.4f  ", value);
     else
         printf("%10.4g  ", value);
 }
 
-static double number_of(const json_t *hit, const char *name)
+static void print_id(const json_t *id)
 {
-    return json_number_value(json_object_get(hit, name));
-}
+    char *text;
 
-static void print_row(size_t rank, const json_t *hit, double largest)
-{
-    const json_t *id = json_object_get(hit, "id");
-    char *text = NULL;
-
-    printf("%4zu  ", rank);
-    print_number(number_of(hit, "score"), largest);
-    print_number(number_of(hit, "distance"), largest);
     if (json_is_integer(id)) {
         printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(id));
         return;
@@ -137,11 +137,16 @@ static void print_row(size_t rank, const json_t *hit, double largest)
 static void print_table(const json_t *hits)
 {
     size_t n = json_array_size(hits);
-    double largest = n == 0 ? 0 : fabs(number_of(json_array_get(hits, n - 1), "distance"));
+    const json_t *first = json_array_get(hits, 0), *last = n == 0 ? NULL : json_array_get(hits, n - 1);
 
     puts(n == 0 ? "no hits" : "rank       score    distance  id");
-    for (size_t i = 0; i < n; i++)
-        print_row(i + 1, json_array_get(hits, i), largest);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *hit = json_array_get(hits, i);
+        printf("%4zu  ", i + 1);
+        print_number(hit, "score", first, last);
+        print_number(hit, "distance", first, last);
+        print_id(json_object_get(hit, "id"));
+    }
 }
 
 void sac_answer_print(const struct sac_answer_style *style, const char *title, const json_t *hits)
