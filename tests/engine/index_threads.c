@@ -23,7 +23,7 @@ static void *search(void *context)
         for (size_t i = 0; i < n; i++) {
             queries[i].vector = s->set.base + (round * 7 + i) % s->fixed * s->set.dim;
             queries[i].exact = round % 5 == 0;
-            queries[i].nprobe = s->index != NULL && round % 2 == 0 ? 4 : 0;
+            queries[i].nprobe = round % 2 == 0 ? 4 : 0;
         }
         assert_ok(sac_index_search(s->index, queries, n, err));
         for (size_t i = 0; i < n; i++) { /* a stored vector finds itself, whatever else changes */
@@ -44,7 +44,7 @@ static void churn(struct shared *s, int rounds)
     const uint64_t *labels = s->set.labels + s->fixed;
     const float *vectors = s->set.base + s->fixed * s->set.dim;
 
-    for (int round = 0; round < rounds; round++) {
+    for (int round = 0; round < rounds || atomic_load(&s->searches) < 50; round++) {
         size_t from = (size_t)round * 311 % (loose / 2), count = loose / 4, removed;
         assert_ok(sac_index_delete(s->index, count, labels + from, &removed, err));
         assert_int_equal(removed, count);
@@ -69,7 +69,6 @@ static void run(const char *spec, int rounds)
     atomic_store(&s.stop, true);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
-    assert_true(atomic_load(&s.searches) > 0);
     sac_index_close(s.index);
     sac_device_close(device);
     vector_set_free(&s.set);
