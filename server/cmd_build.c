@@ -249,7 +249,8 @@ static void explain_stop(const struct build *b)
     char number[SAC_HUMAN_SIZE];
     uint64_t count = b->local.collection == NULL ? 0 : sac_collection_count(b->local.collection);
 
-    fprintf(stderr, "saccade build: stopped. %s of them are stored; the same command goes on from here.\n",
+    fprintf(stderr,
+            "saccade build: stopped. The collection holds %s items; the same command goes on from here.\n",
             sac_human_count(count, number));
 }
 
