@@ -226,6 +226,7 @@ void sac_hub_deliver(struct sac_hub *hub)
 
 /* ---- time-outs ---------------------------------------------------------------------------------------- */
 
+/* While memory is short a message is held to the deadline alone: somebody has to give way in the end. */
 static bool message_is_slow(const struct sac_conn *conn, const struct sac_server_limits *limits, uint64_t now)
 {
     uint64_t ms = (now - conn->message_ns) / 1000000;
@@ -233,7 +234,8 @@ static bool message_is_slow(const struct sac_conn *conn, const struct sac_server
     if (conn->message_ns == 0)
         return false;
     return ms > limits->message_ms ||
-           (ms > 1000 && conn->scan.bytes < (ms - 1000) * limits->message_bytes_per_s_min / 1000);
+           (ms > 1000 && !conn->paused_memory &&
+            conn->scan.bytes < (ms - 1000) * limits->message_bytes_per_s_min / 1000);
 }
 
 static void sweep_conn(struct sac_conn *conn, uint64_t now)
@@ -267,6 +269,7 @@ static void resume_memory(struct sac_hub *hub)
     for (struct sac_conn *c = hub->first; c != NULL; c = c->next)
         if (c->paused_memory) {
             c->paused_memory = false;
+            c->message_ns = 0; /* its time begins anew */
             sac_conn_wait(c);
         }
 }
