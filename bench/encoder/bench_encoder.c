@@ -15,12 +15,32 @@
 
 enum { BATCH_MAX = 64, PEAK_IN = 1024, PEAK_OUT = 4096, PEAK_ROWS = 2048 };
 
-static double now(void)
+static double seconds_of(clockid_t clock)
 {
     struct timespec t;
 
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+struct span {
+    double wall, cpu; /* seconds */
+};
+
+static struct span now(void)
+{
+    return (struct span){seconds_of(CLOCK_MONOTONIC), seconds_of(CLOCK_PROCESS_CPUTIME_ID)};
+}
+
+static bool before(struct span begin, double seconds, struct span *end)
+{
+    *end = now();
+    return end->wall - begin.wall < seconds;
+}
+
+static void print_rate(double done, struct span begin, struct span end)
+{
+    printf("%.6g %.6g\n", done / (end.wall - begin.wall), done / (end.cpu - begin.cpu));
 }
 
 static void check(sac_status st, const sac_error *err)
@@ -31,12 +51,12 @@ static void check(sac_status st, const sac_error *err)
     exit(1);
 }
 
-static double images_per_second(sac_encoder *encoder, size_t batch, double seconds)
+static void print_images_per_second(sac_encoder *encoder, size_t batch, double seconds)
 {
     size_t bytes = batch * sac_encoder_pixel_bytes(encoder), done = 0;
     uint8_t *pixels = malloc(bytes);
     float *vectors = malloc(batch * sac_encoder_dim(encoder) * sizeof *vectors);
-    double begin, end;
+    struct span begin, end;
     sac_error err;
 
     if (pixels == NULL || vectors == NULL)
@@ -48,14 +68,13 @@ static double images_per_second(sac_encoder *encoder, size_t batch, double secon
     do {
         check(sac_encoder_embed(encoder, batch, pixels, vectors, &err), &err);
         done += batch;
-        end = now();
-    } while (end - begin < seconds);
+    } while (before(begin, seconds, &end));
     free(pixels);
     free(vectors);
-    return (double)done / (end - begin);
+    print_rate((double)done, begin, end);
 }
 
-static double peak_gflops(sac_device *device, sac_dtype precision, double seconds)
+static void print_peak(sac_device *device, sac_dtype precision, double seconds)
 {
     const struct sac_ops *ops = sac_device_ops(device);
     float *weight = calloc((size_t)PEAK_IN * PEAK_OUT, sizeof *weight);
@@ -66,7 +85,7 @@ static double peak_gflops(sac_device *device, sac_dtype precision, double second
     sac_linear *linear;
     sac_stream *stream;
     sac_error err;
-    double begin, end;
+    struct span begin, end;
     int count = 0;
 
     check(ops->linear_open(device, &params, &linear, &err), &err);
@@ -81,14 +100,13 @@ static double peak_gflops(sac_device *device, sac_dtype precision, double second
     do {
         check(ops->linear(stream, &args), &err);
         count++;
-        end = now();
-    } while (end - begin < seconds);
+    } while (before(begin, seconds, &end));
     sac_stream_give_back(stream);
     sac_buffer_free(device, x);
     sac_buffer_free(device, y);
     ops->linear_close(linear);
     free(weight);
-    return 2e-9 * PEAK_IN * PEAK_OUT * PEAK_ROWS * count / (end - begin);
+    print_rate(2e-9 * PEAK_IN * PEAK_OUT * PEAK_ROWS * count, begin, end);
 }
 
 int main(int argc, char **argv)
@@ -117,9 +135,9 @@ int main(int argc, char **argv)
         double seconds;
 
         if (sscanf(line, "peak %lf", &seconds) == 1)
-            printf("%.6g\n", peak_gflops(device, strcmp(argv[2], "bf16") == 0 ? SAC_BF16 : SAC_F32, seconds));
+            print_peak(device, strcmp(argv[2], "bf16") == 0 ? SAC_BF16 : SAC_F32, seconds);
         else if (sscanf(line, "%zu %lf", &batch, &seconds) == 2 && batch >= 1 && batch <= BATCH_MAX)
-            printf("%.6g\n", images_per_second(encoder, batch, seconds));
+            print_images_per_second(encoder, batch, seconds);
         else
             return 2;
         fflush(stdout);

@@ -3,9 +3,10 @@
  * The weight is cut into panels of columns that stay in a core's second-level cache while rows stream past,
  * and each panel is packed once, into the layout that oneDNN wants (blocked for AVX-512 FMA, paired for AMX).
  * A task is one panel times a few tiles of 64 rows: product into scratch, then bias, activation, residual and
- * conversion from there to y. A last tile of fewer rows is rounded up to 16 and reads a padded copy of x, so
- * every row goes through the same arithmetic whatever the batch. SWIGLU's panels hold the same columns of
- * both halves. Twin: ref/linear.c. Bound by the multipliers: bench_encoder prints the share of peak. */
+ * conversion from there to y. A last tile of fewer rows is rounded up to a planned size and reads a padded
+ * copy of x, so every row goes through the same arithmetic whatever the batch. SWIGLU's panels hold the same
+ * columns of both halves. Twin: ref/linear.c. Bound by the multipliers: bench_encoder prints the share of
+ * peak. */
 #include "kernels/cpu/linear.h"
 
 #include "kernels/cpu/cpu.h"
@@ -198,7 +199,7 @@ static sac_status do_tile(const struct run *run, struct sac_onednn_use *use, uin
     const sac_linear *l = a->linear;
     size_t row = (size_t)tile * SAC_TILE_ROWS, row_bytes = l->params.in * element_size(l);
     uint32_t rows = a->rows - row < SAC_TILE_ROWS ? (uint32_t)(a->rows - row) : SAC_TILE_ROWS;
-    uint32_t padded = divide_up(rows, SAC_TILE_STEP) * SAC_TILE_STEP;
+    uint32_t step = sac_onednn_step(l->plan), padded = divide_up(rows, step) * step;
     uint32_t column = panel * l->panel_columns;
     const unsigned char *x = (const unsigned char *)a->x + row * row_bytes;
     sac_status st;

@@ -10,7 +10,7 @@
 extern void omp_set_num_threads(int count) __attribute__((weak));
 extern int omp_get_max_threads(void) __attribute__((weak));
 
-enum { TILE_KINDS = SAC_TILE_ROWS / SAC_TILE_STEP };
+enum { TILE_KINDS_MAX = SAC_TILE_ROWS / SAC_TILE_STEP_F32 };
 
 /* ---- what differs between the versions ------------------------------------------------------------- */
 
@@ -75,13 +75,13 @@ static dnnl_status_t product_make(dnnl_primitive_desc_t *out, dnnl_engine_t engi
 /* ---- plan ------------------------------------------------------------------------------------------- */
 
 struct sac_onednn_plan {
-    uint32_t in, out;
+    uint32_t in, out, step;
     sac_dtype precision;
     dnnl_engine_t engine;
     struct tile {
         dnnl_primitive_desc_t desc;
         dnnl_primitive_t product;
-    } tiles[TILE_KINDS]; /* for (i + 1) * SAC_TILE_STEP rows */
+    } tiles[TILE_KINDS_MAX]; /* for (i + 1) * step rows */
     size_t packed_bytes, scratch_bytes;
 };
 
@@ -104,14 +104,14 @@ static void omp_leave(int threads)
 
 static desc_ref plan_query(const sac_onednn_plan *plan, uint32_t rows, dnnl_query_t what)
 {
-    return dnnl_primitive_desc_query_md(plan->tiles[rows / SAC_TILE_STEP - 1].desc, what, 0);
+    return dnnl_primitive_desc_query_md(plan->tiles[rows / plan->step - 1].desc, what, 0);
 }
 
 /* weight NULL: oneDNN chooses its layout. */
 static dnnl_status_t tile_make(sac_onednn_plan *plan, uint32_t rows, desc_ref weight,
                                dnnl_primitive_attr_t attributes)
 {
-    struct tile *tile = &plan->tiles[rows / SAC_TILE_STEP - 1];
+    struct tile *tile = &plan->tiles[rows / plan->step - 1];
     desc x = {0}, any = {0}, sums = {0};
     dnnl_status_t st = desc_make(&x, rows, plan->in, plan->precision, dnnl_ab);
     size_t scratch;
@@ -146,7 +146,7 @@ static dnnl_status_t plan_fill(sac_onednn_plan *plan)
     st = dnnl_primitive_attr_create(&attributes);
     if (st == dnnl_success)
         st = dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    for (uint32_t rows = SAC_TILE_ROWS; st == dnnl_success && rows > 0; rows -= SAC_TILE_STEP) {
+    for (uint32_t rows = SAC_TILE_ROWS; st == dnnl_success && rows > 0; rows -= plan->step) {
         st = tile_make(plan, rows, weight, attributes);
         if (st == dnnl_success)
             weight = plan_query(plan, SAC_TILE_ROWS, dnnl_query_weights_md);
@@ -188,6 +188,7 @@ sac_status sac_onednn_plan_open(uint32_t in, uint32_t out, sac_dtype precision, 
     p->in = in;
     p->out = out;
     p->precision = precision;
+    p->step = precision == SAC_F32 ? SAC_TILE_STEP_F32 : SAC_TILE_STEP_BF16;
     threads = omp_enter();
     st = status_from(plan_fill(p), p, "planning", err);
     omp_leave(threads);
@@ -203,7 +204,7 @@ void sac_onednn_plan_close(sac_onednn_plan *plan)
 {
     if (plan == NULL)
         return;
-    for (int i = 0; i < TILE_KINDS; i++) {
+    for (int i = 0; i < TILE_KINDS_MAX; i++) {
         if (plan->tiles[i].product != NULL)
             dnnl_primitive_destroy(plan->tiles[i].product);
         if (plan->tiles[i].desc != NULL)
@@ -212,6 +213,11 @@ void sac_onednn_plan_close(sac_onednn_plan *plan)
     if (plan->engine != NULL)
         dnnl_engine_destroy(plan->engine);
     free(plan);
+}
+
+uint32_t sac_onednn_step(const sac_onednn_plan *plan)
+{
+    return plan->step;
 }
 
 size_t sac_onednn_packed_bytes(const sac_onednn_plan *plan)
@@ -335,7 +341,7 @@ sac_status sac_onednn_tile(struct sac_onednn_use *use, uint32_t rows, const void
 {
     sac_status st;
 
-    assert(rows > 0 && rows <= SAC_TILE_ROWS && rows % SAC_TILE_STEP == 0);
+    assert(rows > 0 && rows <= SAC_TILE_ROWS && rows % use->plan->step == 0);
     if (use->rows != rows) {
         st = tile_switch(use, rows, x, sums);
         if (st != SAC_OK)
@@ -349,8 +355,8 @@ sac_status sac_onednn_tile(struct sac_onednn_use *use, uint32_t rows, const void
                               {DNNL_ARG_DST, use->sums},
                               {DNNL_ARG_SCRATCHPAD, use->scratch}};
 
-    return dnnl_primitive_execute(use->plan->tiles[rows / SAC_TILE_STEP - 1].product, use->stream, 4, args) ==
-                   dnnl_success
+    return dnnl_primitive_execute(use->plan->tiles[rows / use->plan->step - 1].product, use->stream, 4,
+                                  args) == dnnl_success
                ? SAC_OK
                : SAC_INTERNAL;
 }

@@ -15,10 +15,11 @@
 
 #include "kernels/ops.h"
 
-#define SAC_TILE_ROWS 64u /* of the largest tile; also planned: smaller multiples of the step */
-#define SAC_TILE_STEP 16u
+#define SAC_TILE_ROWS 64u      /* of the largest tile; also planned: smaller multiples of the step */
+#define SAC_TILE_STEP_F32 2u   /* 50 tokens of one picture would waste a quarter of 64 rows */
+#define SAC_TILE_STEP_BF16 16u /* a matrix tile's height */
 
-/* Products x[rows][in] times w[in][out] for rows 16, 32, 48 and 64, sharing one packed layout of w.
+/* Products x[rows][in] times w[in][out] for rows step, 2 step .. 64, sharing one packed layout of w.
  * Immutable. */
 typedef struct sac_onednn_plan sac_onednn_plan;
 
@@ -28,6 +29,7 @@ sac_status sac_onednn_plan_open(uint32_t in, uint32_t out, sac_dtype precision, 
                                 sac_error *err);
 void sac_onednn_plan_close(sac_onednn_plan *plan); /* NULL is allowed */
 
+uint32_t sac_onednn_step(const sac_onednn_plan *plan);
 size_t sac_onednn_packed_bytes(const sac_onednn_plan *plan);
 size_t sac_onednn_scratch_bytes(const sac_onednn_plan *plan);
 
@@ -46,7 +48,7 @@ struct sac_onednn_use {
 /* scratch: sac_onednn_scratch_bytes() of the caller's, aligned to 64. Always followed by sac_onednn_end(). */
 sac_status sac_onednn_begin(struct sac_onednn_use *use, const sac_onednn_plan *plan, const void *packed,
                             void *scratch);
-/* sums[rows][out] = x[rows][in] w, both dense; rows a multiple of SAC_TILE_STEP up to SAC_TILE_ROWS. */
+/* sums[rows][out] = x[rows][in] w, both dense; rows a multiple of the plan's step up to SAC_TILE_ROWS. */
 sac_status sac_onednn_tile(struct sac_onednn_use *use, uint32_t rows, const void *x, float *sums);
 void sac_onednn_end(struct sac_onednn_use *use);
 
