@@ -458,6 +458,8 @@ int main(int argc, char **argv)
     }
     run_load(&o, 0, 1, "one at a time");
     double peak = run_load(&o, 0, 4 * o.connections, "closed loop");
+    if (peak <= 0)
+        return 1;
     for (size_t i = 0; i < sizeof shares / sizeof *shares; i++) {
         char kind[64];
         snprintf(kind, sizeof kind, "%g of saturation", shares[i]);
