@@ -180,11 +180,11 @@ sac_status sac_index_spec_parse(const char *text, uint32_t dim, sac_index_spec *
 /* Exact search over fewer vectors than this is faster than it would be to probe lists well. */
 #define FLAT_COUNT_MAX 20000u
 
-/* Short vectors afford two components a code, which loses little; long ones would make codes that are read
- * more slowly than the few bits they add are worth. */
+/* Four components a code: on a million SIFT vectors PQ32 answers twice as fast as PQ64 at the same recall,
+ * because re-ranking makes good what the shorter code loses. Long vectors are more redundant. */
 static uint32_t components_per_code(uint32_t dim)
 {
-    return dim <= 160 ? 2 : dim <= 512 ? 4 : 8;
+    return dim <= 512 ? 4 : 8;
 }
 
 void sac_index_spec_choose(size_t count, size_t training, uint32_t dim, sac_index_spec *out)
@@ -194,7 +194,7 @@ void sac_index_spec_choose(size_t count, size_t training, uint32_t dim, sac_inde
     *out = (sac_index_spec){0};
     if (count < FLAT_COUNT_MAX || training < FLAT_COUNT_MAX / 4 || dim < 8)
         return;
-    double nlist = sqrt((double)count);
+    double nlist = 2 * sqrt((double)count);
     double learnable = (double)training / 32;
     nlist = nlist < learnable ? nlist : learnable;
     nlist = nlist < 65536 ? nlist : 65536;

@@ -97,7 +97,7 @@ static void automatic_choices_grow_with_the_data(void **state)
     assert_int_equal(spec.nlist, 0);
     sac_index_spec_choose(1000000, 1000000, 128, &spec);
     assert_in_range(spec.nlist, 500, 8000);
-    assert_int_equal(spec.m, 64);
+    assert_int_equal(spec.m, 32);
     sac_index_spec_choose(100000000, 200000, 768, &spec); /* few to learn from */
     assert_in_range(spec.nlist, 1000, 200000 / 30);
     for (uint32_t dim = 8; dim <= SAC_DIM_MAX; dim = dim * 5 / 4 + 1) {
