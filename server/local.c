@@ -4,6 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A server gives a picture half a second because others wait; here nobody does, and the machine may be busy.
+ */
+enum { DECODE_MS = 5000 };
+
 void sac_local_init(struct sac_local *local)
 {
     *local = (struct sac_local){
@@ -170,6 +174,7 @@ static sac_status open_encoder(struct sac_local *local, const char *model, sac_e
 
     sac_encoder_options_init(&options);
     options.precision = local->precision;
+    options.limits.milliseconds = DECODE_MS;
     return sac_encoder_open(local->device, model, &options, &local->encoder, err);
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pty
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -64,3 +66,14 @@ def photos(data) -> Callable[[int], list[Path]]:
         return [(folder / files[i * len(files) // count]).resolve() for i in range(count)]
 
     return take
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[int, int]]:
+    """(master, slave): both ends of a pseudo-terminal. Whoever passes the slave on closes it."""
+    try:
+        master, slave = pty.openpty()
+    except OSError as error:
+        pytest.skip(f"this machine has no pseudo-terminals: {error}")
+    yield master, slave
+    os.close(master)

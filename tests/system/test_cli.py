@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 
@@ -139,13 +138,13 @@ def test_closed_standard_streams_do_not_end_up_in_our_files(binary, photos, tmp_
             assert b"stored" not in path.read_bytes()
 
 
-def test_a_progress_bar_is_for_terminals_only(binary, photos, tmp_path):
+def test_a_progress_bar_is_for_terminals_only(binary, photos, tmp_path, terminal):
     command = [str(binary), "build", *map(str, photos(20)), "--data"]
     plain = subprocess.run([*command, str(tmp_path / "a")], capture_output=True, env=environment())
     assert plain.returncode == 0
     assert b"\r" not in plain.stderr and b"\x1b" not in plain.stderr
     assert b"embed" in plain.stderr
-    master, slave = pty.openpty()
+    master, slave = terminal
     process = subprocess.Popen([*command, str(tmp_path / "b")], stdout=subprocess.DEVNULL, stderr=slave,
                                env=environment())
     os.close(slave)
@@ -155,7 +154,6 @@ def test_a_progress_bar_is_for_terminals_only(binary, photos, tmp_path):
             shown += os.read(master, 65536)
         except OSError:  # the other end is closed
             break
-    os.close(master)
     assert process.wait(60) == 0
     assert b"\rembed" in shown and b"100%" in shown and b"[====" in shown
     quiet = subprocess.run([*command, str(tmp_path / "c"), "--quiet"], capture_output=True, env=environment())
@@ -187,13 +185,12 @@ def test_embed_walks_folders_where_they_are_named(saccade, photos, tmp_path):
     assert np.array_equal(rows[0], rows[3])
 
 
-def test_embed_goes_to_a_pipe_and_not_to_a_terminal(binary, photos, tmp_path):
+def test_embed_goes_to_a_pipe_and_not_to_a_terminal(binary, photos, tmp_path, terminal):
     done = subprocess.run([binary, "embed", *photos(3)], capture_output=True, env=environment())
     assert done.returncode == 0 and done.stderr == b""
     (tmp_path / "piped.npy").write_bytes(done.stdout)
     assert np.load(tmp_path / "piped.npy").shape[0] == 3
-    master, slave = pty.openpty()
+    _, slave = terminal
     done = subprocess.run([binary, "embed", *photos(1)], stdout=slave, stderr=subprocess.PIPE, env=environment())
     os.close(slave)
-    os.close(master)
     assert done.returncode == 2 and b"terminal" in done.stderr
