@@ -32,8 +32,8 @@ typedef struct sac_device_options {
     /* Threads that one operation may use, the calling thread included; 0: one per core that the process
      * may run on. Threads belong to the device; concurrent streams share them and never oversubscribe. */
     uint32_t threads;
-    /* Instruction sets allowed at most: "avx512", "avx512core" (without VBMI and later), "avx2" or "base". NULL: the environment's
-     * SACCADE_CPU__ISA, else whatever the CPU and the operating system offer. */
+    /* Instruction sets allowed at most: "avx512", "avx512core" (without VBMI and later), "avx2" or "base".
+     * NULL: the environment's SACCADE_CPU__ISA, else whatever the CPU and the operating system offer. */
     const char *isa;
 } sac_device_options;
 

@@ -204,8 +204,8 @@ typedef struct sac_list_view {
  * A variant may scan with tables rounded to 8 bits (unit u = the largest range over j of a table row,
  * divided by 255), so its distances may differ from the twin's by up to m * u / 2 + 1e-5 relative, and near
  * the cut it may keep other entries within that bound. Results ascend by (distance, slot); unused places
- * hold +inf and UINT32_MAX. Queries are independent: each gives what it would give alone. Tables and bases are
- * finite. (The CPU's versions give the twin's results to the bit: bytes only decide who is looked at.) */
+ * hold +inf and UINT32_MAX. Queries are independent: each gives what it would give alone. Tables and bases
+ * are finite. (The CPU's versions give the twin's results to the bit: bytes only decide who is looked at.) */
 struct sac_pq_scan_args {
     sac_pq_shape pq;
     const uint8_t *const *page_codes;

@@ -10,8 +10,8 @@ struct sac_pq_kernels {
                       float *out);
     /* codes[i * stride] = the codeword nearest to x[i * x_stride .. + dsub - 1]; codewords are transposed:
      * [dsub][count]. */
-    void (*encode)(const float *codewords, uint32_t count, uint32_t dsub, const float *x, size_t x_stride, uint32_t n,
-                   uint8_t *codes, size_t stride);
+    void (*encode)(const float *codewords, uint32_t count, uint32_t dsub, const float *x, size_t x_stride,
+                   uint32_t n, uint8_t *codes, size_t stride);
     const struct sac_rows_kernels *rows;
 };
 
