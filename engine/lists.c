@@ -52,7 +52,7 @@ static bool grow(void *array, size_t capacity, size_t size)
     grown = reallocarray(old, capacity, size);
     if (grown != NULL)
         memcpy(array, &grown, sizeof grown);
-    return grown != NULL;
+    return grown != NULL; /* cppcheck-suppress memleak ; it lives on in *array */
 }
 
 static bool grow_directory(sac_lists *lists, size_t capacity)
