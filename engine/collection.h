@@ -9,8 +9,9 @@
  *   1 the transaction is filled   2 new rows enter the index   3 commit, synced   4 old rows leave the index
  * A search looks into the index first and then, in a view opened after that, for the ids of the rows it
  * found; rows that the view does not know (not committed yet, or gone) are left out, and the search is done
- * again, a little wider. So an item that is being replaced is always found, in its old or its new form, a
- * write that fails was never seen, and searches wait for no commit.
+ * again, a little wider; a search that keeps meeting them takes write_lock for its last attempt. So an item
+ * that is being replaced is always found, in its old or its new form, a write that fails was never seen, and
+ * all but the unluckiest searches wait for no commit.
  *
  * Until it is built, a collection's index is Flat: exact, and in need of no training. A build fills a new
  * index beside the live one; searches hold the one they began with, and the last to leave closes it.

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Attempts for a query that met rows that were being replaced or deleted; after the last one they are simply
- * left out. */
+/* Attempts for a query that met rows that were being replaced or deleted. Writers wait for the last one, so
+ * that it meets none. */
 enum { ATTEMPTS = 4 };
 
 struct found_list {
@@ -116,30 +116,42 @@ static sac_status look(struct search *search, sac_query *queries, size_t n, sac_
     return st == SAC_OK ? sac_store_view_open(search->collection->store, view, err) : st;
 }
 
-/* Asks again for one query, with room for what was left out. */
+/* One more attempt for a query, with room for what was left out. */
+static sac_status attempt(struct search *search, const sac_query *asked, struct found_list *list,
+                          size_t *missing, sac_error *err)
+{
+    sac_query query = *asked;
+    sac_store_view view = {0};
+    size_t k = asked->k + 2 * *missing + 8;
+    sac_status st;
+
+    query.k = k < SAC_K_MAX ? (uint32_t)k : SAC_K_MAX;
+    if (query.depth != 0 && query.depth < query.k)
+        query.depth = query.k;
+    query.hits = malloc(query.k * sizeof *query.hits);
+    if (query.hits == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for search results");
+    st = look(search, &query, 1, &view, err);
+    if (st == SAC_OK)
+        st = resolve_query(search, &view, &query, asked->k, list, missing, err);
+    sac_store_view_close(&view);
+    free(query.hits);
+    return st;
+}
+
+/* Asks again for one query. A full list is no reason to stop: what was left out may be nearer. */
 static sac_status search_again(struct search *search, const sac_query *asked, struct found_list *list,
                                size_t missing, sac_error *err)
 {
+    pthread_mutex_t *write_lock = &((sac_collection *)search->collection)->write_lock;
     sac_status st = SAC_OK;
 
-    for (int attempt = 1; attempt < ATTEMPTS && missing > 0 && st == SAC_OK; attempt++) {
-        sac_query query = *asked;
-        sac_store_view view = {0};
-        size_t k = asked->k + 2 * missing + 8;
-
-        query.k = k < SAC_K_MAX ? (uint32_t)k : SAC_K_MAX;
-        if (query.depth != 0 && query.depth < query.k)
-            query.depth = query.k;
-        query.hits = malloc(query.k * sizeof *query.hits);
-        if (query.hits == NULL)
-            return sac_fail(err, SAC_NO_MEMORY, "no memory for search results");
-        st = look(search, &query, 1, &view, err);
-        if (st == SAC_OK)
-            st = resolve_query(search, &view, &query, asked->k, list, &missing, err);
-        if (list->count == asked->k) /* full in spite of those left out */
-            missing = 0;
-        sac_store_view_close(&view);
-        free(query.hits);
+    for (int i = 1; i < ATTEMPTS - 1 && missing > 0 && st == SAC_OK; i++)
+        st = attempt(search, asked, list, &missing, err);
+    if (missing > 0 && st == SAC_OK) {
+        pthread_mutex_lock(write_lock);
+        st = attempt(search, asked, list, &missing, err);
+        pthread_mutex_unlock(write_lock);
     }
     return st;
 }
