@@ -69,16 +69,13 @@ static sac_status parse_precision(const sac_device *device, const char *text, sa
 }
 
 static sac_status open_weights(sac_encoder *encoder, const sac_model_config *config, sac_weights *weights,
-                               sac_error *err)
+                               sac_dtype precision, sac_error *err)
 {
     unsigned char digest[SAC_SHA256_BYTES];
     char text[1024];
-    sac_dtype precision = SAC_F32;
-    sac_status st = parse_precision(encoder->device, encoder->options.precision, &precision, err);
+    sac_status st = sac_vit_open(encoder->device, config, weights, precision, encoder->options.batch_max,
+                                 &encoder->vit, err);
 
-    if (st == SAC_OK)
-        st = sac_vit_open(encoder->device, config, weights, precision, encoder->options.batch_max,
-                          &encoder->vit, err);
     if (st == SAC_OK)
         st = sac_weights_digest(weights, digest, err);
     if (st != SAC_OK)
@@ -91,7 +88,7 @@ static sac_status open_weights(sac_encoder *encoder, const sac_model_config *con
     return set_fingerprint(encoder, digest, sizeof digest, text, err);
 }
 
-static sac_status open_folder(sac_encoder *encoder, const char *folder, sac_error *err)
+static sac_status open_folder(sac_encoder *encoder, const char *folder, sac_dtype precision, sac_error *err)
 {
     sac_error inner = {0};
     sac_model_config config;
@@ -103,7 +100,7 @@ static sac_status open_folder(sac_encoder *encoder, const char *folder, sac_erro
     if (st == SAC_OK) {
         encoder->preprocess = config.preprocess;
         memcpy(encoder->name, config.name, sizeof encoder->name);
-        st = open_weights(encoder, &config, weights, &inner);
+        st = open_weights(encoder, &config, weights, precision, &inner);
     }
     sac_weights_close(weights);
     return st == SAC_OK ? st : sac_fail(err, st, "model %.150s: %.340s", folder, inner.text);
@@ -113,6 +110,7 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
                             sac_encoder **out, sac_error *err)
 {
     sac_encoder *encoder;
+    sac_dtype precision = SAC_F32;
     sac_status st;
 
     *out = NULL;
@@ -123,13 +121,13 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
     sac_encoder_options_init(&encoder->options);
     if (options != NULL)
         encoder->options = *options;
-    if (encoder->options.batch_max == 0 || encoder->options.batch_max > BATCH_MAX)
+    st = parse_precision(device, encoder->options.precision, &precision, err);
+    if (st == SAC_OK && (encoder->options.batch_max == 0 || encoder->options.batch_max > BATCH_MAX))
         st = sac_fail(err, SAC_INVALID_ARGUMENT, "batch_max %u: 1 to %d", encoder->options.batch_max,
                       BATCH_MAX);
-    else if (model == NULL || strcmp(model, "builtin") == 0)
-        st = open_builtin(encoder, err);
-    else
-        st = open_folder(encoder, model, err);
+    if (st == SAC_OK)
+        st = model == NULL || strcmp(model, "builtin") == 0 ? open_builtin(encoder, err)
+                                                            : open_folder(encoder, model, precision, err);
     encoder->options.precision = NULL; /* the caller's text, not needed any more */
     if (st != SAC_OK) {
         sac_encoder_close(encoder);

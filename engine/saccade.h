@@ -111,7 +111,8 @@ void sac_encoder_options_init(sac_encoder_options *options);
 
 /* model: a folder in the Hugging Face layout (config.json + model.safetensors), or "builtin" (also NULL):
  * the classical descriptor that needs no weights. The device stays borrowed until the encoder is closed.
- * Errors: SAC_NOT_FOUND, SAC_MALFORMED (header, names, shapes), SAC_UNSUPPORTED (model family). */
+ * Errors: SAC_INVALID_ARGUMENT (options), SAC_NOT_FOUND, SAC_MALFORMED (header, names, shapes),
+ * SAC_UNSUPPORTED (model family). */
 sac_status sac_encoder_open(sac_device *device, const char *model, const sac_encoder_options *options,
                             sac_encoder **out, sac_error *err);
 void sac_encoder_close(sac_encoder *encoder); /* NULL is allowed */

@@ -150,6 +150,8 @@ static void test_refused(void **state)
     options.precision = "f64";
     assert_int_equal(sac_encoder_open(device, "tests/fixtures/encoder/clip_openai", &options, &encoder, &err),
                      SAC_INVALID_ARGUMENT);
+    assert_int_equal(sac_encoder_open(device, "builtin", &options, &encoder, &err), SAC_INVALID_ARGUMENT);
+    assert_non_null(strstr(err.text, "\"f32\", \"bf16\" or \"auto\""));
     options.precision = "f32";
     options.batch_max = 0;
     assert_int_equal(sac_encoder_open(device, "builtin", &options, &encoder, &err), SAC_INVALID_ARGUMENT);
