@@ -3,6 +3,7 @@
 
 #include "kernels/half.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,19 @@ enum { PASS_TOKENS = 8192 }; /* tokens of one pass: more only takes memory and c
 size_t sac_vit_element(const sac_vit *vit)
 {
     return vit->precision == SAC_F32 ? 4 : 2;
+}
+
+void sac_vit_store(const sac_vit *vit, void *array, size_t i, float value)
+{
+    uint16_t half;
+
+    assert(vit->precision == SAC_F32 || vit->precision == SAC_BF16);
+    if (vit->precision == SAC_F32) {
+        memcpy((unsigned char *)array + i * sizeof value, &value, sizeof value);
+    } else {
+        half = sac_f32_to_bf16(value);
+        memcpy((unsigned char *)array + i * sizeof half, &half, sizeof half);
+    }
 }
 
 uint32_t sac_vit_dim(const sac_vit *vit)
@@ -208,9 +222,8 @@ static void patches_from_values(struct pass *p, const float *values)
 {
     const sac_model_config *c = &p->vit->config;
     uint32_t width = c->preprocess.width, height = c->preprocess.height, patch = c->patch;
-    size_t count = p->n * picture_bytes(p->vit), to = 0;
-    float *rows = malloc(count * sizeof *rows);
-    uint16_t *half = (uint16_t *)rows; /* element i is narrowed into bytes that were read before */
+    size_t bytes = p->n * picture_bytes(p->vit) * sac_vit_element(p->vit), to = 0;
+    void *rows = malloc(bytes);
 
     if (rows == NULL) {
         p->st = SAC_NO_MEMORY;
@@ -224,12 +237,10 @@ static void patches_from_values(struct pass *p, const float *values)
         for (size_t j = 0; j < (size_t)3 * patch * patch; j++, to++) {
             size_t channel = j / (patch * patch), y = top + j / patch % patch, x = left + j % patch;
 
-            rows[to] = values[((picture * 3 + channel) * height + y) * width + x];
+            sac_vit_store(p->vit, rows, to, values[((picture * 3 + channel) * height + y) * width + x]);
         }
     }
-    for (size_t i = 0; p->vit->precision == SAC_BF16 && i < count; i++)
-        half[i] = sac_f32_to_bf16(rows[i]);
-    p->st = sac_stream_upload(p->stream, p->w->wide, rows, count * sac_vit_element(p->vit));
+    p->st = sac_stream_upload(p->stream, p->w->wide, rows, bytes);
     free(rows);
 }
 

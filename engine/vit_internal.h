@@ -61,6 +61,9 @@ struct sac_vit {
 
 size_t sac_vit_element(const sac_vit *vit); /* bytes of one number in the precision */
 
+/* Writes value as number i of an array in the precision; the array need not be aligned. */
+void sac_vit_store(const sac_vit *vit, void *array, size_t i, float value);
+
 /* Plans batch, scratch and the workspace; called once when everything is loaded. */
 sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err);
 

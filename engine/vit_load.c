@@ -5,8 +5,6 @@
  * with parts we do not know would silently be computed wrong. */
 #include "engine/vit_internal.h"
 
-#include "kernels/half.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -457,7 +455,6 @@ static sac_status load_query(struct loader *l, const char *in_proj)
     sac_status st = SAC_OK;
     float *weight = floats(l, 3 * square, &st), *bias = floats(l, 3 * (size_t)width, &st);
     float *probe = floats(l, width, &st), *query = floats(l, width, &st);
-    uint16_t *half = (uint16_t *)query; /* written front to back, behind what has been read */
 
     if (st == SAC_OK)
         st = read_part(l, -1, in_proj, "_weight", 3 * square, weight);
@@ -470,10 +467,7 @@ static sac_status load_query(struct loader *l, const char *in_proj)
 
         for (uint32_t i = 0; i < width; i++)
             sum += (double)weight[(size_t)j * width + i] * (double)probe[i];
-        if (vit->precision == SAC_BF16)
-            half[j] = sac_f32_to_bf16((float)sum);
-        else
-            query[j] = (float)sum;
+        sac_vit_store(vit, query, j, (float)sum);
     }
     if (st == SAC_OK)
         st = to_device(l, query, width * sac_vit_element(vit), &vit->head.query);
