@@ -192,7 +192,7 @@ static sac_status get_curve(struct reader *r)
 static sac_status get_labels(struct reader *r)
 {
     sac_labels *labels = &r->index->labels;
-    uint64_t chunk[512];
+    uint64_t chunk[512] = {0};
     sac_status st = sac_labels_reserve(labels, r->header.count, r->err);
 
     open_section(r, SAC_SECTION_LABELS);
@@ -259,8 +259,8 @@ static sac_status get_page(struct reader *r, uint32_t list, uint32_t rows)
     uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
     size_t code_bytes = lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits);
     uint8_t *codes = sac_workspace_host(r->ws, code_bytes, 1);
-    float bias[SAC_PAGE_ROWS];
-    uint32_t slots[SAC_PAGE_ROWS];
+    float bias[SAC_PAGE_ROWS] = {0};
+    uint32_t slots[SAC_PAGE_ROWS] = {0};
     sac_status st = codes == NULL ? SAC_NO_MEMORY : get(r, codes, code_bytes);
 
     if (st == SAC_OK)

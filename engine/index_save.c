@@ -128,8 +128,8 @@ static void put_page(struct writer *w, uint32_t page, uint32_t rows)
 {
     const sac_lists *lists = &w->index->ivf->lists;
     uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
-    uint32_t slots[SAC_PAGE_ROWS];
-    float bias[SAC_PAGE_ROWS];
+    uint32_t slots[SAC_PAGE_ROWS] = {0};
+    float bias[SAC_PAGE_ROWS] = {0};
     sac_status st;
 
     put_device(w, lists->page_codes[page], lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));

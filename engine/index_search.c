@@ -208,7 +208,7 @@ static sac_status search_tile(const sac_index *index, sac_workspace *ws, sac_que
     if (!exact && TILE_TABLE_BYTES / sac_ivf_table_bytes(index->ivf) < limit)
         limit = TILE_TABLE_BYTES / sac_ivf_table_bytes(index->ivf);
     limit = limit < n ? limit : n;
-    tile.queries = sac_workspace_host(ws, limit + 1, sizeof *tile.queries);
+    tile.queries = sac_workspace_host(ws, limit + 1, sizeof(sac_query *));
     if (tile.queries == NULL)
         return SAC_NO_MEMORY;
     for (; *next < n && tile.n < limit + (limit == 0); ++*next)

@@ -385,7 +385,7 @@ static sac_status choose_probes(const sac_ivf *ivf, sac_workspace *ws, size_t n,
     for (size_t q = 0; q < n; q++)
         width = queries[q].nprobe > width ? queries[q].nprobe : width;
     width = width < CENTROID_PAGE ? width : CENTROID_PAGE;
-    out->probes = sac_workspace_host(ws, n, sizeof *out->probes);
+    out->probes = sac_workspace_host(ws, n, sizeof(sac_probe *));
     out->counts = sac_workspace_host(ws, n, sizeof *out->counts);
     if (out->probes == NULL || out->counts == NULL)
         return SAC_NO_MEMORY;

@@ -298,6 +298,7 @@ sac_status sac_safetensors_open(const char *path, sac_safetensors **out, sac_err
         close(fd);
         return sac_fail(err, st, "%.200s: %.280s", path, inner.text);
     }
+    assert(*out != NULL);
     (*out)->fd = fd;
     (*out)->path = strdup(path);
     if ((*out)->path == NULL) {

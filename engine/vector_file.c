@@ -2,6 +2,7 @@
 
 #include "kernels/half.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -227,6 +228,7 @@ static sac_status npy_parse(sac_vector_file *file, const char *header, uint64_t 
     file->dim = (uint32_t)dim;
     file->count = rows;
     file->row_size = dim * component_bytes[file->component];
+    assert(file->row_size > 0); /* check_dim() lets no empty row pass */
     data = size - file->start;
     if (data / file->row_size != rows || data % file->row_size != 0)
         return sac_fail(err, SAC_MALFORMED,
@@ -281,6 +283,7 @@ static sac_status open_kind(sac_vector_file *file, enum layout layout, sac_error
                                 : open_npy(file, size, err);
     if (st != SAC_OK)
         return st;
+    assert(file->row_size > 0);
     file->buffer_rows = READ_BYTES / file->row_size + 1;
     file->buffer = malloc(file->buffer_rows * file->row_size);
     if (file->buffer == NULL)
@@ -388,7 +391,7 @@ static sac_status fill(sac_vector_file *file, size_t n, size_t *rows, sac_error 
     for (size_t i = 0; st == SAC_OK && file->prefix != 0 && i < *rows; i++)
         if (little(file->buffer + i * file->row_size, 4) != file->dim)
             st = sac_fail(err, SAC_MALFORMED, "%s: row %llu says its dimension is %d, the first says %u",
-                          file->path, (unsigned long long)(file->next + i),
+                          file->path, (unsigned long long)file->next + i,
                           (int)(uint32_t)little(file->buffer + i * file->row_size, 4), file->dim);
     if (st == SAC_OK)
         file->next += *rows;

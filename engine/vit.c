@@ -156,6 +156,7 @@ static struct sac_attention_args self_attention(const sac_vit *vit, const struct
     const sac_model_config *c = &vit->config;
     const unsigned char *qkv = w->wide;
     size_t part = c->width * sac_vit_element(vit);
+    uint32_t head_dim = c->width / c->heads;
 
     return (struct sac_attention_args){.q = qkv,
                                        .k = qkv + part,
@@ -166,8 +167,8 @@ static struct sac_attention_args self_attention(const sac_vit *vit, const struct
                                        .q_tokens = vit->tokens,
                                        .kv_tokens = vit->tokens,
                                        .heads = c->heads,
-                                       .head_dim = c->width / c->heads,
-                                       .scale = 1.0f / sqrtf((float)(c->width / c->heads)),
+                                       .head_dim = head_dim,
+                                       .scale = 1.0f / sqrtf((float)head_dim),
                                        .dtype = vit->precision,
                                        .y = w->h};
 }
@@ -308,6 +309,7 @@ static sac_status run_pass(struct pass *p, const struct sac_vit_input *input, fl
 {
     const sac_vit *vit = p->vit;
 
+    assert(input->pixels != NULL || input->values != NULL);
     if (input->pixels != NULL)
         patches_from_pixels(p, input->pixels);
     else
@@ -400,6 +402,7 @@ sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err)
     st = workspace_make(vit, &w, err);
     if (st != SAC_OK)
         return st;
+    assert(w != NULL);
     workspace_give_back(vit, w);
     plan_scratch(vit, w);
     st = sac_stream_borrow(vit->device, vit->scratch_bytes, &stream, err);

@@ -126,15 +126,13 @@ static sac_status open_shards(sac_weights *w, const char *folder, json_t *index,
 
     if (!json_is_object(map) || json_object_size(map) == 0)
         return sac_fail(err, SAC_MALFORMED, "model.safetensors.index.json has no weight_map");
-    names = calloc(SHARDS_MAX, sizeof names[0]);
-    if (names == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for the names of shards");
-    st = shard_names(map, names, &count, err);
-    if (st == SAC_OK) {
-        w->shards = calloc(count, sizeof w->shards[0]);
-        if (w->shards == NULL)
-            st = sac_fail(err, SAC_NO_MEMORY, "no memory for %zu shards", count);
+    names = calloc(SHARDS_MAX, sizeof(char *));
+    w->shards = calloc(SHARDS_MAX, sizeof w->shards[0]);
+    if (names == NULL || w->shards == NULL) {
+        free(names);
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for %d shards", SHARDS_MAX);
     }
+    st = shard_names(map, names, &count, err);
     for (size_t i = 0; st == SAC_OK && i < count; i++)
         st = add_shard(w, folder, names[i], err);
     free(names);

@@ -39,7 +39,7 @@ static sac_status search(struct asking *a, const char *name, bool rows, uint64_t
         st = sac_answer_from_found(found, count, skip, ask->k, &hits, a->err);
         if (st != SAC_OK)
             break;
-        snprintf(title, sizeof title, rows ? "%s:%llu" : "%s", name, (unsigned long long)(first + i));
+        snprintf(title, sizeof title, rows ? "%s:%llu" : "%s", name, (unsigned long long)first + i);
         sac_answer_print(&ask->style, title, hits);
         json_decref(hits);
     }

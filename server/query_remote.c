@@ -179,7 +179,7 @@ static sac_status on_rows(void *context, const char *path, uint64_t first, size_
     one = st == SAC_OK ? hits->via.array.ptr : NULL;
     for (size_t i = 0; st == SAC_OK && i < n; i++) {
         char title[4200];
-        snprintf(title, sizeof title, "%s:%llu", path, (unsigned long long)(first + i));
+        snprintf(title, sizeof title, "%s:%llu", path, (unsigned long long)first + i);
         st = print_hits(a, title, &one[i]);
     }
     return st;
