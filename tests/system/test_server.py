@@ -34,6 +34,10 @@ def packed(*numbers: float) -> bytes:
     return struct.pack(f"<{len(numbers)}f", *numbers)
 
 
+# Sanitizers keep freed memory for a while, so only much larger growth tells anything under them.
+ROOM = 8 if "ASAN_OPTIONS" in os.environ else 1
+
+
 def rss_bytes(server) -> int:
     with open(f"/proc/{server.process.pid}/status") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
@@ -252,7 +256,7 @@ def test_bombs_do_not_grow_the_server(server):
                         pass
                 except ConnectionResetError:
                     pass
-    assert rss_bytes(server) - before < 8 << 20
+    assert rss_bytes(server) - before < ROOM * 8 << 20
 
 
 def test_a_reader_that_does_not_read(server):
@@ -265,7 +269,7 @@ def test_a_reader_that_does_not_read(server):
         for _ in range(200):
             wire.socket.sendall(block)
             peak = max(peak, rss_bytes(server) - before)
-    assert peak < 48 << 20
+    assert peak < ROOM * 48 << 20
     with Wire(server) as other:
         assert other.call("ping") == "pong"
 
