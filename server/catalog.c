@@ -244,6 +244,23 @@ sac_status sac_catalog_open(sac_catalog *catalog, const char *name, struct sac_e
     return st;
 }
 
+void sac_catalog_open_all(sac_catalog *catalog)
+{
+    struct sac_entry *entry;
+    sac_error err;
+    char **names = NULL;
+    size_t count = 0;
+
+    if (sac_database_list(catalog->database, &names, &count, &err) != SAC_OK)
+        sac_log(SAC_LOG_WARN, "collections cannot be listed", "reason=\"%s\"", err.text);
+    for (size_t i = 0; i < count; i++)
+        if (sac_catalog_open(catalog, names[i], &entry, &err) == SAC_OK)
+            sac_entry_release(entry);
+        else
+            sac_log(SAC_LOG_WARN, "collection cannot be opened", "name=%s reason=\"%s\"", names[i], err.text);
+    free(names);
+}
+
 sac_status sac_catalog_drop(sac_catalog *catalog, const char *name, sac_error *err)
 {
     struct sac_entry *entry, **link;

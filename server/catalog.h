@@ -44,6 +44,9 @@ sac_database *sac_catalog_database(const sac_catalog *catalog);
 struct sac_entry *sac_catalog_find(sac_catalog *catalog, const char *name, size_t name_size);
 /* The same, opening it if need be. SAC_NOT_FOUND and what opening gives. */
 sac_status sac_catalog_open(sac_catalog *catalog, const char *name, struct sac_entry **out, sac_error *err);
+/* Opens every collection that is there, so that no first search waits for gigabytes. One that cannot be
+ * opened is logged; whoever asks for it gets the reason. */
+void sac_catalog_open_all(sac_catalog *catalog);
 struct sac_entry *sac_entry_hold(struct sac_entry *entry); /* once more, by who holds it already */
 void sac_entry_release(struct sac_entry *entry);           /* NULL is allowed */
 sac_status sac_catalog_drop(sac_catalog *catalog, const char *name, sac_error *err);

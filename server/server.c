@@ -278,6 +278,8 @@ static sac_status open_all(struct sac_server *server, sac_error *err)
         st = open_listeners(server, err);
     if (st == SAC_OK)
         st = sac_pipeline_create(core, &core->pipeline, err);
+    if (st == SAC_OK)
+        sac_catalog_open_all(core->catalog);
     return st;
 }
 

@@ -402,3 +402,11 @@ def test_few_descriptors(binary, tmp_path):
         process.stdout.close()
         process.stderr.close()
     assert os.path.isdir(tmp_path / "d")
+
+
+def test_collections_are_open_before_the_first_request(serving, tmp_path):
+    with serving(tmp_path / "d") as server, Wire(server) as wire:
+        wire.call("create", collection="warm", dim=4)
+        wire.call("put", collection="warm", items=[{"id": 1, "vector": [1, 0, 0, 0]}])
+    with serving(tmp_path / "d") as server:
+        assert 'saccade_points{collection="warm"} 1' in page(server, "/metrics")[1]
