@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 {
     sac_encoder_options options;
     sac_device *device;
-    sac_encoder *encoder;
+    sac_encoder *encoder = NULL;
     sac_error err;
     float *vectors;
     double begin;

@@ -316,9 +316,35 @@ const struct sac_server_address *sac_server_where(const sac_server *server)
     return &server->address;
 }
 
+/* libuv writes without MSG_NOSIGNAL, and a client may be gone: the signal must not end a program that holds a
+ * server and has not thought of it. Signals of a thread's own writes come to that thread, so it is enough to
+ * block it there, and to take what came before unblocking. */
+static bool block_sigpipe(void)
+{
+    sigset_t pipe, before;
+
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before);
+    return sigismember(&before, SIGPIPE) == 0;
+}
+
+static void unblock_sigpipe(void)
+{
+    const struct timespec at_once = {0, 0};
+    sigset_t pipe;
+
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    while (sigtimedwait(&pipe, NULL, &at_once) == SIGPIPE)
+        ;
+    pthread_sigmask(SIG_UNBLOCK, &pipe, NULL);
+}
+
 void sac_server_loop(sac_server *server)
 {
     const struct sac_server_address *a = &server->address;
+    bool blocked = block_sigpipe();
 
     sac_log(SAC_LOG_INFO, "serving", "data=%s host=%s port=%u http_port=%u socket=%s device=\"%s\"",
             server->config.data, a->host, a->port, a->http_port, a->socket != NULL ? a->socket : "-",
@@ -326,6 +352,8 @@ void sac_server_loop(sac_server *server)
     if (server->config.on_ready != NULL)
         server->config.on_ready(server->config.on_ready_context, a);
     uv_run(&server->loop, UV_RUN_DEFAULT);
+    if (blocked)
+        unblock_sigpipe();
     sac_log(SAC_LOG_INFO, "stopped", "requests=%llu",
             (unsigned long long)sac_metrics_requests(&server->core.metrics));
 }
