@@ -2,6 +2,7 @@
  * in ref/nearest.c. Floor: reads 4 bytes an entry from L1. */
 #include "kernels/cpu/keys.h"
 #include "kernels/cpu/reservoir.h"
+#include "kernels/cpu/reservoir_simd.h"
 
 #include <immintrin.h>
 
@@ -29,43 +30,6 @@ static void filter_avx512(struct sac_reservoir *r, const float *distance, uint32
     r->count = count;
 }
 
-/* Distances as integers of the same order, NaN last: bisection then needs no care for infinities. */
-static inline uint32_t ordered(float distance)
-{
-    uint32_t bits = sac_f32_bits(distance);
-    uint32_t flip = (uint32_t)((int32_t)bits >> 31) | 0x80000000u;
-
-    return distance == distance ? bits ^ flip : UINT32_MAX;
-}
-
-/* Bisection: a pass over the reservoir is 16 entries an instruction from L1, and about ten passes do. */
-static float bound_avx512(struct sac_reservoir *r)
-{
-    uint32_t *restrict keys = (uint32_t *)(void *)r->keys;
-    const float *restrict distance = r->distance;
-    uint32_t n = r->count, low = UINT32_MAX, high = 0, enough = r->k + r->k / 8;
-
-    for (uint32_t i = 0; i < n; i++) {
-        keys[i] = ordered(distance[i]);
-        low = keys[i] < low ? keys[i] : low;
-        high = keys[i] > high ? keys[i] : high;
-    }
-    while (low < high) { /* at least k are <= high; fewer than k are < low */
-        uint32_t middle = low + (high - low) / 2, count = 0;
-
-        for (uint32_t i = 0; i < n; i++)
-            count += keys[i] <= middle;
-        if (count < r->k) {
-            low = middle + 1;
-            continue;
-        }
-        high = middle;
-        if (count <= enough)
-            break;
-    }
-    return sac_key_distance((uint64_t)high << 32);
-}
-
 static void drop_avx512(struct sac_reservoir *r)
 {
     const __m512 threshold = _mm512_set1_ps(r->threshold);
@@ -85,4 +49,4 @@ static void drop_avx512(struct sac_reservoir *r)
     r->count = kept;
 }
 
-const struct sac_sieve sac_sieve_avx512 = {filter_avx512, bound_avx512, drop_avx512};
+const struct sac_sieve sac_sieve_avx512 = {filter_avx512, bound, drop_avx512};
