@@ -34,7 +34,7 @@ const struct sac_method sac_methods[] = {
     READS("list", SAC_NEED_NOTHING, sac_method_list),
     {"put", "bulk", put_bytes, true, true, SAC_NEED_COLLECTION, SAC_STAGE_WRITE, sac_method_put},
     {"delete", "bulk", put_bytes, true, false, SAC_NEED_COLLECTION, SAC_STAGE_WRITE, sac_method_delete},
-    READS("get", SAC_NEED_COLLECTION, sac_method_get),
+    {"get", "control", search_bytes, false, false, SAC_NEED_COLLECTION, SAC_STAGE_CONTROL, sac_method_get},
     READS("count", SAC_NEED_COLLECTION, sac_method_count_items),
     {"search", "interactive", search_bytes, false, false, SAC_NEED_COLLECTION, SAC_STAGE_SEARCH,
      sac_method_search},

@@ -22,8 +22,8 @@ enum { SAC_LOG_ERROR, SAC_LOG_WARN, SAC_LOG_INFO, SAC_LOG_DEBUG };
 struct sac_server_limits {
     uint32_t connections;             /* 1024; 1..65536, lowered at start to RLIMIT_NOFILE - 64 */
     uint32_t control_bytes;           /* of a message, by method: 64 KiB; all three at most 64 MiB */
-    uint32_t search_bytes;            /* search and embed: 16 MiB (one picture is limited to 10 MiB) */
-    uint32_t put_bytes;               /* 16 MiB */
+    uint32_t search_bytes;            /* search, embed and get: 16 MiB (one picture is limited to 10 MiB) */
+    uint32_t put_bytes;               /* put and delete: 16 MiB */
     uint32_t elements;                /* declared in one message: 8192; at most 65536 */
     uint32_t put_elements;            /* the same for put: 65536 */
     uint32_t depth;                   /* nested arrays and maps: 8; at most 16 */

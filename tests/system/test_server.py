@@ -410,3 +410,14 @@ def test_collections_are_open_before_the_first_request(serving, tmp_path):
         wire.call("put", collection="warm", items=[{"id": 1, "vector": [1, 0, 0, 0]}])
     with serving(tmp_path / "d") as server:
         assert 'saccade_points{collection="warm"} 1' in page(server, "/metrics")[1]
+
+
+def test_a_thousand_long_ids_can_be_got_and_deleted(server):
+    ids = [f"{i:04}" + "x" * 252 for i in range(1000)]
+    with Wire(server) as wire:
+        wire.call("create", collection="long", dim=4)
+        wire.call("put", collection="long", items=[{"id": id, "vector": [1, 0, 0, i]} for i, id in enumerate(ids)])
+        got = wire.call("get", collection="long", ids=ids)["items"]
+        assert [item["id"] for item in got] == ids
+        assert wire.call("delete", collection="long", ids=ids) == {"deleted": 1000}
+        assert wire.call("count", collection="long") == {"count": 0}
