@@ -134,6 +134,32 @@ void sac_stage_leave(struct sac_request *request, enum sac_stage stage)
     request->cost_ns[stage] = 0;
 }
 
+struct sac_request *sac_stage_keep(struct sac_pipeline *pipeline, enum sac_stage stage,
+                                   struct sac_request *list,
+                                   sac_status (*ready)(struct sac_request *request, sac_error *err))
+{
+    struct sac_request *kept = NULL, **end = &kept;
+    uint64_t now = sac_now_ns();
+
+    while (list != NULL) {
+        struct sac_request *request = list;
+        sac_error err;
+
+        list = (struct sac_request *)request->node.next;
+        request->node.next = NULL;
+        sac_time_observe(&pipeline->core->metrics.waits[stage], now - request->queued_ns);
+        if (sac_request_over(request, stage))
+            continue;
+        if (ready(request, &err) != SAC_OK) {
+            sac_request_fail(request, &err, 0);
+            continue;
+        }
+        *end = request;
+        end = (struct sac_request **)&request->node.next;
+    }
+    return kept;
+}
+
 void sac_pipeline_settle(struct sac_pipeline *pipeline, struct sac_request *request)
 {
     for (int s = 0; s < SAC_STAGE_COUNT; s++)

@@ -56,6 +56,11 @@ size_t sac_embed_slice(const struct sac_server_config *config, struct sac_model 
 void sac_stage_push(struct sac_request *request, enum sac_stage stage);
 /* The stage is done with the request: its predicted cost leaves the backlog. */
 void sac_stage_leave(struct sac_request *request, enum sac_stage stage);
+/* Takes from a popped list, linked through node.next, the requests that are over, and those that ready()
+ * refuses: both are answered. Returns the others in their order. */
+struct sac_request *sac_stage_keep(struct sac_pipeline *pipeline, enum sac_stage stage,
+                                   struct sac_request *list,
+                                   sac_status (*ready)(struct sac_request *request, sac_error *err));
 /* One pass of a thread of the stage over a node it popped. */
 void sac_decode_run(struct sac_pipeline *pipeline, struct sac_node *node);
 void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node);

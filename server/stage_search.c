@@ -25,14 +25,17 @@ static enum sac_choice join_batch(void *context, struct sac_node *node)
     return SAC_CHOICE_TAKE;
 }
 
-/* The vector of the item that asks. */
+/* A query by id gets the vector of the item that asks; the others have theirs. */
 static sac_status fetch_query(struct sac_request *request, sac_error *err)
 {
     uint32_t dim = request->entry->params.dim;
     sac_record *record;
-    sac_status st = sac_collection_get(request->entry->collection, request->search.id, &record, err);
     const float *vector;
+    sac_status st;
 
+    if (!request->search.by_id)
+        return SAC_OK;
+    st = sac_collection_get(request->entry->collection, request->search.id, &record, err);
     if (st == SAC_NOT_FOUND)
         return sac_fail(err, SAC_NOT_FOUND, "search: id: collection %s has no such item",
                         request->entry->name);
@@ -48,32 +51,6 @@ static sac_status fetch_query(struct sac_request *request, sac_error *err)
     }
     sac_record_free(record);
     return st;
-}
-
-/* Answers those that cannot be searched any more; the others stay, linked through node.next. */
-static struct sac_request *prepare(struct sac_pipeline *pipeline, struct sac_request *list)
-{
-    struct sac_request *kept = NULL, **end = &kept;
-    uint64_t now = sac_now_ns();
-
-    while (list != NULL) {
-        struct sac_request *next = (struct sac_request *)list->node.next;
-        sac_error err;
-        list->node.next = NULL;
-        sac_time_observe(&pipeline->core->metrics.waits[SAC_STAGE_SEARCH], now - list->queued_ns);
-        if (sac_request_over(list, SAC_STAGE_SEARCH)) {
-            list = next;
-            continue;
-        }
-        if (list->search.by_id && fetch_query(list, &err) != SAC_OK) {
-            sac_request_fail(list, &err, 0);
-        } else {
-            *end = list;
-            end = (struct sac_request **)&list->node.next;
-        }
-        list = next;
-    }
-    return kept;
 }
 
 /* Searches all requests of the list at once, and answers them if that worked. */
@@ -129,7 +106,7 @@ void sac_search_run(struct sac_pipeline *pipeline, struct sac_node *node)
     sac_error err;
 
     first->node.next = sac_queue_take(&pipeline->stages[SAC_STAGE_SEARCH].queue, join_batch, &batch);
-    list = prepare(pipeline, first);
+    list = sac_stage_keep(pipeline, SAC_STAGE_SEARCH, first, fetch_query);
     if (list == NULL)
         return;
     for (struct sac_request *r = list; r != NULL; r = (struct sac_request *)r->node.next) {

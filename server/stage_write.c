@@ -86,30 +86,6 @@ static sac_status check_items(struct sac_request *request, sac_error *err)
     return SAC_OK;
 }
 
-/* Answers requests that are late or bad; the others stay, linked through node.next. */
-static struct sac_request *prepare(struct sac_pipeline *pipeline, struct sac_request *list)
-{
-    struct sac_request *kept = NULL, **end = &kept;
-    uint64_t now = sac_now_ns();
-
-    while (list != NULL) {
-        struct sac_request *next = (struct sac_request *)list->node.next;
-        sac_error err;
-        list->node.next = NULL;
-        sac_time_observe(&pipeline->core->metrics.waits[SAC_STAGE_WRITE], now - list->queued_ns);
-        if (!sac_request_over(list, SAC_STAGE_WRITE)) {
-            if (check_items(list, &err) != SAC_OK) {
-                sac_request_fail(list, &err, 0);
-            } else {
-                *end = list;
-                end = (struct sac_request **)&list->node.next;
-            }
-        }
-        list = next;
-    }
-    return kept;
-}
-
 static sac_status put_list(struct sac_request *list, struct sac_entry *entry, size_t n, sac_error *err)
 {
     sac_item *items = calloc(n, sizeof *items);
@@ -179,7 +155,7 @@ static void run_puts(struct sac_pipeline *pipeline, struct sac_request *first, s
             first->node.next = sac_queue_take(&pipeline->stages[SAC_STAGE_WRITE].queue, join_group, group);
         free(group);
     }
-    list = prepare(pipeline, first);
+    list = sac_stage_keep(pipeline, SAC_STAGE_WRITE, first, check_items);
     if (list == NULL)
         return;
     for (struct sac_request *r = list; r != NULL; r = (struct sac_request *)r->node.next)
