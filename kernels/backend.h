@@ -8,7 +8,8 @@
  * in cpu/cpu_ops.c, and list the file in CMakeLists.txt under its instruction set. Only those files are built
  *      with its flags, so nothing of another instruction set may be inlined from them: no non-static inline
  *      functions.
- *   4. A case goes into the table of tests/kernels/, which compares every version with the twin.
+ *   4. kernels/cuda/<op>.cu holds the GPU's version; declare it in cuda/cuda.h, name it in cuda/cuda_ops.c.
+ *   5. A case goes into the table of tests/kernels/, which compares every version with the twin.
  *
  * An operation
  *   - asserts its arguments, returns SAC_OK at once for nothing to do;
@@ -30,30 +31,71 @@
 /* For a static function whose constant arguments are to vanish: one copy for each set of them. */
 #define SAC_SPECIALIZE static inline __attribute__((always_inline))
 
+/* What a kind of device does beyond its operations. The CUDA backend lives in a module of its own and is
+ * built with the library: a module with another abi is refused. */
+#define SAC_BACKEND_ABI 1u
+
 struct sac_backend {
+    uint32_t abi;
     const char *name;
-    bool single_threaded;
-    /* Fills device->ops, ->features and ->description; device->threads is set already. */
-    sac_status (*setup)(sac_device *device, const char *isa, sac_error *err);
+    bool single_threaded, host_visible;
+    /* Makes a device of this kind: all fields of sac_device but host and shards. `ordinal` counts devices of
+     * one kind. Its own fields may follow those of sac_device. */
+    sac_status (*open)(const sac_device_options *options, uint32_t ordinal, sac_device **out, sac_error *err);
+    void (*close)(sac_device *device); /* after its streams */
+    void (*memory)(const sac_device *device, sac_device_memory *out);
+    sac_status (*buffer_alloc)(sac_device *device, size_t bytes, void **out, sac_error *err); /* bytes > 0 */
+    void (*buffer_free)(sac_device *device, void *buffer);
+    sac_status (*host_alloc)(sac_device *device, size_t bytes, void **out, sac_error *err);
+    void (*host_free)(sac_device *device, void *memory);
+    sac_status (*stream_open)(sac_device *device, sac_stream **out, sac_error *err); /* without scratch */
+    void (*stream_close)(sac_stream *stream);
+    /* Replaces the scratch, of which nothing is in use; leaves it as it was on failure. */
+    sac_status (*stream_scratch)(sac_stream *stream, size_t bytes, sac_error *err);
+    sac_status (*upload)(sac_stream *stream, void *to, const void *from, size_t bytes);
+    sac_status (*download)(sac_stream *stream, void *to, const void *from, size_t bytes);
+    sac_status (*copy)(sac_stream *stream, void *to, const void *from, size_t bytes);
+    sac_status (*clear)(sac_stream *stream, void *to, size_t bytes);
+    sac_status (*wait)(sac_stream *stream);
+    sac_status (*event_open)(sac_device *device, sac_event **out, sac_error *err);
+    void (*event_close)(sac_event *event);
+    sac_status (*event_record)(sac_event *event, sac_stream *stream);
+    sac_status (*await)(sac_stream *stream, const sac_event *event);
+    sac_status (*record_begin)(sac_stream *stream);
+    sac_status (*record_end)(sac_stream *stream, sac_recording **out);
+    sac_status (*play)(sac_recording *recording, sac_stream *stream);
+    void (*recording_free)(sac_recording *recording);
 };
 
 struct sac_device {
     const struct sac_backend *backend;
     struct sac_ops ops;
-    uint32_t features; /* enum sac_cpu_feature; 0 on ref */
+    uint32_t features; /* enum sac_cpu_feature on the CPU, else 0 */
     uint32_t threads;
-    sac_parallel *parallel;
+    sac_parallel *parallel; /* ref and cpu */
     char description[160];
+    int lost; /* read and set with __atomic builtins: this header is read by C++ too */
     pthread_mutex_t idle_lock;
-    sac_stream *idle; /* streams waiting to be borrowed, a stack: the warmest scratch goes out first */
+    sac_stream *idle;    /* streams waiting to be borrowed, a stack: the warmest scratch goes out first */
+    sac_device *host;    /* sac_device_host(): itself, or one that it owns */
+    sac_device **shards; /* [shard_count], the first is itself; NULL with shard_count 1 */
+    uint32_t shard_count;
 };
 
 struct sac_stream {
     sac_device *device;
-    unsigned char *scratch; /* aligned to SAC_ALIGNMENT */
+    unsigned char *scratch; /* device memory, aligned to SAC_ALIGNMENT */
     size_t scratch_bytes;
     size_t scratch_used;
     sac_stream *idle_next;
+};
+
+/* A backend's event and recording start with these. */
+struct sac_event {
+    sac_device *device;
+};
+struct sac_recording {
+    sac_device *device;
 };
 
 extern const struct sac_backend sac_backend_ref;
@@ -72,7 +114,7 @@ size_t sac_scratch_size(size_t count, size_t size);
 size_t sac_scratch_add(size_t a, size_t b);
 
 /* count * size bytes of the stream's arena, aligned to 64 and undefined, until the next operation;
- * NULL when the arena is too small: the operation then returns SAC_NO_MEMORY. */
+ * NULL when the arena is too small: the operation then returns SAC_NO_MEMORY (SAC_DEVICE_MEMORY on a GPU). */
 void *sac_scratch_take(sac_stream *stream, size_t count, size_t size);
 
 #endif

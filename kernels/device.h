@@ -1,7 +1,7 @@
 /* device.h -- device, memory, stream: where work runs and in which order.
  *
  * A device is a kind of processor with its memory and its table of operations (ops.h): the plain C
- * reference, this machine's CPU, later a GPU. A stream is an ordered queue of operations together with a
+ * reference, this machine's CPU, a GPU. A stream is an ordered queue of operations together with a
  * bounded scratch arena; one thread uses a stream at a time, and any number of streams may be busy at
  * once. On the CPU an operation is finished when its call returns; on other devices when sac_stream_wait
  * has returned, so callers always wait before they read results.
@@ -27,7 +27,9 @@ typedef struct sac_stream sac_stream; /* one thread at a time */
 struct sac_ops;
 
 typedef struct sac_device_options {
-    /* "auto" (the best one present), "cpu", or "ref" (plain C, one thread: the truth in tests). */
+    /* "auto" (the best one present: a GPU, else the CPU), "cpu", "cuda:N" (the N-th GPU; "cuda" is the
+     * first), or "ref" (plain C, one thread: the truth in tests). Several with commas ("cuda:0,cuda:1") are
+     * one device whose indexes are split between them; the first of them answers. */
     const char *name;
     /* Threads that one operation may use, the calling thread included; 0: one per core that the process
      * may run on. Threads belong to the device; concurrent streams share them and never oversubscribe. */
@@ -35,6 +37,11 @@ typedef struct sac_device_options {
     /* Instruction sets allowed at most: "avx512", "avx512core" (without VBMI and later), "avx2" or "base".
      * NULL: the environment's SACCADE_CPU__ISA, else whatever the CPU and the operating system offer. */
     const char *isa;
+    /* "auto" takes a GPU or fails, saying why there is none, instead of taking the CPU. */
+    bool require_gpu;
+    /* Bytes of a GPU's memory to use at most; 0: what is free when it is opened, less a reserve of a
+     * twentieth. */
+    uint64_t memory;
 } sac_device_options;
 
 /* Fills the defaults: "auto", 0, NULL. */
@@ -50,6 +57,17 @@ void sac_device_close(sac_device *device); /* NULL is allowed */
 const char *sac_device_describe(const sac_device *device);
 uint32_t sac_device_threads(const sac_device *device);
 
+/* The memory that indexes and searches live in. On the CPU budget is what the machine has, and used is 0. */
+typedef struct sac_device_memory {
+    uint64_t budget; /* bytes that may be used */
+    uint64_t used;   /* bytes in use through this handle */
+} sac_device_memory;
+void sac_device_memory_describe(const sac_device *device, sac_device_memory *out);
+
+/* True once the device has failed in a way that only a new process can mend (a GPU's sticky errors): every
+ * operation fails with SAC_DEVICE_LOST from then on. */
+bool sac_device_lost(const sac_device *device);
+
 /* ---- for the engine: not needed by users of saccade.h ---- */
 
 /* The table of operations of ops.h. Lives as long as the device. */
@@ -58,10 +76,23 @@ const struct sac_ops *sac_device_ops(const sac_device *device);
 /* True where device memory can be read and written by the host through the same pointer. */
 bool sac_device_host_visible(const sac_device *device);
 
+/* The device that does the host's share of the work (decoding, resizing, whatever slots this one leaves
+ * empty): itself on the CPU. Lives as long as the device. */
+sac_device *sac_device_host(sac_device *device);
+
+/* The devices that an index is split between: 1 and the device itself, unless it was opened with commas. */
+uint32_t sac_device_shard_count(const sac_device *device);
+sac_device *sac_device_shard(sac_device *device, uint32_t i);
+
 /* count * size bytes of device memory, aligned to 64 bytes, contents undefined; *out NULL when the
  * product is 0. The product is checked for overflow. Errors: SAC_DEVICE_MEMORY. */
 sac_status sac_buffer_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err);
 void sac_buffer_free(sac_device *device, void *buffer); /* NULL is allowed */
+
+/* The same in the host's memory, where host and device reach it through one pointer: for staging (copies to
+ * and from it run beside the host), and for what does not fit on the device. Errors: SAC_NO_MEMORY. */
+sac_status sac_host_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err);
+void sac_host_free(sac_device *device, void *memory); /* NULL is allowed */
 
 /* Makes a stream whose operations share scratch_bytes of workspace. */
 sac_status sac_stream_open(sac_device *device, size_t scratch_bytes, sac_stream **out, sac_error *err);
@@ -77,12 +108,36 @@ sac_status sac_stream_reserve(sac_stream *stream, size_t scratch_bytes, sac_erro
 sac_status sac_stream_borrow(sac_device *device, size_t scratch_bytes, sac_stream **out, sac_error *err);
 void sac_stream_give_back(sac_stream *stream); /* NULL is allowed */
 
-/* Copies between host and device in stream order. */
+/* Copies between host and device in stream order. Host memory of sac_host_alloc() must stay as it is until
+ * the stream has been waited for; other memory may be used again when the call returns (upload), and holds
+ * the result only after the wait (download). */
 sac_status sac_stream_upload(sac_stream *stream, void *device_to, const void *host_from, size_t bytes);
 sac_status sac_stream_download(sac_stream *stream, void *host_to, const void *device_from, size_t bytes);
 
+/* Within device memory, also from that of another shard's device. */
+sac_status sac_stream_copy(sac_stream *stream, void *device_to, const void *device_from, size_t bytes);
+/* Fills device memory with zeros. */
+sac_status sac_stream_clear(sac_stream *stream, void *device_to, size_t bytes);
+
 /* Returns when everything put on the stream is done. SAC_DEVICE_LOST is final for the device. */
 sac_status sac_stream_wait(sac_stream *stream);
+
+/* A mark in a stream that another stream can wait for. Reused freely: a record moves the mark. */
+typedef struct sac_event sac_event;
+sac_status sac_event_open(sac_device *device, sac_event **out, sac_error *err);
+void sac_event_close(sac_event *event); /* NULL is allowed */
+sac_status sac_event_record(sac_event *event, sac_stream *stream);
+sac_status sac_stream_await(sac_stream *stream, const sac_event *event); /* the host does not wait */
+
+/* Recordings: what is put on the stream between begin and end is not done but kept, and can then be played
+ * any number of times at the cost of one launch, on the same memory. In between, nothing may be allocated,
+ * waited for or reserved. SAC_UNSUPPORTED from begin where the device gains nothing by it (ref, cpu). After a
+ * failure in between, end returns it and *out is NULL. */
+typedef struct sac_recording sac_recording;
+sac_status sac_stream_record_begin(sac_stream *stream);
+sac_status sac_stream_record_end(sac_stream *stream, sac_recording **out);
+sac_status sac_recording_play(sac_recording *recording, sac_stream *stream);
+void sac_recording_free(sac_recording *recording); /* NULL is allowed */
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

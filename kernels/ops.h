@@ -4,8 +4,12 @@
  * in tests and the baseline in benchmarks. The contract stands on the slot's argument struct: shape, tie
  * rule, NaN rule, tolerance against the twin.
  *
- *   - Arrays are row-major, dense unless a stride is named, in device memory, aligned to 64 bytes unless
- *     said otherwise. Inputs and outputs do not overlap unless said otherwise.
+ *   - Arrays are row-major, dense unless a stride is named, in device memory - directories of pages, bitmaps
+ *     and the settings of each query too - aligned to 64 bytes unless said otherwise. So a whole search is
+ * put on a stream without the host waiting in between. Inputs and outputs do not overlap unless said
+ * otherwise.
+ *   - Counts given by value bound the work and choose the launch; counts in arrays are read when the
+ * operation runs, so that a recorded search (device.h) can be played for other queries.
  *   - Operations never allocate: workspace comes from the stream's scratch arena. An operation whose
  *     workspace depends on its shape has a `<op>_scratch` slot that tells the bytes it will take;
  *     SAC_NO_MEMORY (ref, cpu) or SAC_DEVICE_MEMORY comes back if the arena is smaller.
@@ -19,10 +23,20 @@
 
 #include "kernels/device.h"
 
-typedef enum sac_dtype { SAC_F32, SAC_F16, SAC_BF16 } sac_dtype;
+/* SAC_I8 is a format of stored rows: an f32 scale, then dim signed bytes, padded with zeros to a multiple of
+ * 4; component d is scale * byte[d], scale = max |x| / 127. */
+typedef enum sac_dtype { SAC_F32, SAC_F16, SAC_BF16, SAC_I8 } sac_dtype;
 
 /* Distance kinds that kernels know. Cosine is the inner product of vectors the engine has normalised. */
 typedef enum sac_distance { SAC_DISTANCE_L2SQ, SAC_DISTANCE_NEG_IP } sac_distance;
+
+/* Bytes of one stored row; rows of a page follow each other without gaps. */
+static inline size_t sac_row_bytes(sac_dtype dtype, uint32_t dim)
+{
+    return dtype == SAC_F32  ? (size_t)dim * 4
+           : dtype == SAC_I8 ? 4 + ((size_t)dim + 3) / 4 * 4
+                             : (size_t)dim * 2;
+}
 
 /* ---- vectors ------------------------------------------------------------------------------------- */
 
@@ -70,18 +84,22 @@ struct sac_nearest_args {
     size_t query_count;
     uint32_t dim;
     sac_distance distance;
-    const void *const *pages; /* host array of device pointers, each [page_rows][dim] */
+    const void *const *pages; /* each [page_rows][sac_row_bytes(dtype, dim)] */
     uint32_t page_rows;
-    sac_dtype dtype;      /* of the rows: SAC_F32 or SAC_F16 */
+    sac_dtype dtype;      /* of the rows: SAC_F32, SAC_F16 or SAC_I8 */
     size_t row_count;     /* 0..UINT32_MAX-1 */
-    const uint64_t *live; /* host bitmap, ceil(row_count / 64) words, or NULL: all live */
-    const float *norms;   /* [row_count] squared norms, or NULL; lets batches use matrix products */
-    uint32_t k;           /* 1..4096 */
-    float *out_distance;  /* [query_count][k] */
-    uint32_t *out_index;  /* [query_count][k] */
+    const uint64_t *live; /* bitmap, ceil(row_count / 64) words, or NULL: all live */
+    /* For each query a bitmap like `live` of the rows it may find, or a NULL for all; or NULL: all, for all.
+     */
+    const uint64_t *const *filters;
+    const float *norms;  /* [row_count] squared norms, or NULL; lets batches use matrix products */
+    uint32_t k;          /* 1..4096 */
+    float *out_distance; /* [query_count][k] */
+    uint32_t *out_index; /* [query_count][k] */
 };
 
-/* Exact distances of chosen rows to a query each: re-ranking. rows[i] == UINT32_MAX gives +inf. */
+/* Exact distances of chosen rows to a query each: re-ranking. rows[..] == UINT32_MAX gives +inf. Only the
+ * first counts[q] places of a query's row are read and written. */
 struct sac_gather_distances_args {
     const float *queries; /* [query_count][dim] */
     size_t query_count;
@@ -90,9 +108,23 @@ struct sac_gather_distances_args {
     const void *const *pages; /* as in sac_nearest_args */
     uint32_t page_rows;
     sac_dtype dtype;
-    const uint32_t *rows;   /* [sum of counts], concatenated in query order */
-    const uint32_t *counts; /* host [query_count]: candidates of each query */
-    float *out;             /* [sum of counts] */
+    const uint32_t *rows;   /* [query_count][stride] */
+    const uint32_t *counts; /* [query_count]: candidates of each query, at most stride */
+    uint32_t stride;
+    float *out; /* [query_count][stride] */
+};
+
+/* The best of each query's candidates, by (distance, index) as everywhere: out ascends, unused places hold
+ * +inf and UINT32_MAX. Candidates whose index is UINT32_MAX are left out. */
+struct sac_select_args {
+    const float *distance; /* [query_count][stride] */
+    const uint32_t *index; /* [query_count][stride] */
+    size_t query_count;
+    const uint32_t *counts; /* [query_count]: candidates of each query, at most stride; NULL: stride */
+    uint32_t stride;
+    uint32_t keep;       /* 1..4096 */
+    float *out_distance; /* [query_count][keep] */
+    uint32_t *out_index; /* [query_count][keep] */
 };
 
 /* Converts n rows to dtype at the given rows of a paged store (index or reconstruct input). */
@@ -103,7 +135,7 @@ struct sac_rows_write_args {
     void *const *pages;
     uint32_t page_rows;
     sac_dtype dtype;
-    const uint32_t *rows; /* [n] */
+    const uint32_t *rows; /* [n], distinct */
 };
 
 /* The other way: reads chosen rows as f32. */
@@ -119,12 +151,12 @@ struct sac_rows_read_args {
 
 /* ---- product quantizer and inverted lists ---------------------------------------------------------- */
 
-/* A page of an inverted list holds SAC_PAGE_ROWS entries in blocks of SAC_BLOCK_ROWS. Within a block the
- * codes are sub-quantizer-major, so that one register holds the same sub-quantizer of many entries:
- *   nbits 5..8: u8 code[m][64]           one byte a code, the high bits 0
- *   nbits 4:    u8 code[(m+1)/2][64]     byte t: sub-quantizer 2t in the low four bits, 2t+1 in the high
- * Beside the codes a page holds bias f32[SAC_PAGE_ROWS] and slot u32[SAC_PAGE_ROWS]. A *position* is
- * page * SAC_PAGE_ROWS + line, over all pages of the pool. */
+/* A page of an inverted list is one piece of memory (page.h): the codes of SAC_PAGE_ROWS entries, then their
+ * bias f32[SAC_PAGE_ROWS], then their slots u32[SAC_PAGE_ROWS]. Codes are in blocks of SAC_BLOCK_ROWS. Within
+ * a block the codes are sub-quantizer-major, so that one register holds the same sub-quantizer of many
+ * entries: nbits 5..8: u8 code[m][64]           one byte a code, the high bits 0 nbits 4:    u8
+ * code[(m+1)/2][64]     byte t: sub-quantizer 2t in the low four bits, 2t+1 in the high A *position* is page
+ * * SAC_PAGE_ROWS + line, over all pages of the pool. */
 #define SAC_BLOCK_ROWS 64u
 #define SAC_PAGE_ROWS 256u
 
@@ -138,6 +170,22 @@ typedef struct sac_pq_shape {
     uint32_t nbits; /* 4..8 */
     uint32_t dsub;  /* components of each: the padded dimension is m * dsub */
 } sac_pq_shape;
+
+/* One inverted list: its chain of pages is chains[first .. first + ceil(row_count / SAC_PAGE_ROWS)), in
+ * order; all but the last are full. */
+typedef struct sac_list {
+    uint32_t first;
+    uint32_t row_count;
+} sac_list;
+
+/* All lists of an index. */
+typedef struct sac_list_pool {
+    sac_pq_shape pq;
+    uint32_t nlist;
+    unsigned char *const *pages; /* by page number */
+    const uint32_t *chains;      /* page numbers */
+    const sac_list *lists;       /* [nlist] */
+} sac_list_pool;
 
 /* Codes of n rows and, for L2, the squared norm of what they decode to. Where centroids is given, what is
  * coded is the residual x - centroid[index], and the norm is |centroid + decoded residual|^2. Nearest
@@ -157,9 +205,7 @@ struct sac_pq_encode_args {
 /* Places n entries into pages: the transposition from row-major codes to blocks. Also zeroes nothing. */
 struct sac_list_write_args {
     sac_pq_shape pq;
-    uint8_t *const *page_codes; /* host array: codes of each page */
-    float *const *page_bias;
-    uint32_t *const *page_slots;
+    unsigned char *const *pages;
     const uint8_t *codes;      /* [n][m] */
     const float *bias;         /* [n] */
     const uint32_t *slots;     /* [n] */
@@ -170,9 +216,7 @@ struct sac_list_write_args {
 /* Moves one entry over another (deletion in place: the list's last entry fills the hole). */
 struct sac_list_move_args {
     sac_pq_shape pq;
-    uint8_t *const *page_codes;
-    float *const *page_bias;
-    uint32_t *const *page_slots;
+    unsigned char *const *pages;
     uint32_t from, to; /* positions */
 };
 
@@ -193,32 +237,62 @@ typedef struct sac_probe {
     float base; /* added to every entry: |q|^2 - 2 q.c for L2, -q.c for the inner product */
 } sac_probe;
 
-typedef struct sac_list_view {
-    const uint32_t *pages; /* host: the chain's page numbers in order; all but the last are full */
-    uint32_t page_count;
-    uint32_t row_count;
-} sac_list_view;
-
-/* The depth nearest entries over each query's probes: approximate distance
- *     base + bias[entry] + sum_j table[j][code_j]
- * A variant may scan with tables rounded to 8 bits (unit u = the largest range over j of a table row,
- * divided by 255), so its distances may differ from the twin's by up to m * u / 2 + 1e-5 relative, and near
- * the cut it may keep other entries within that bound. Results ascend by (distance, slot); unused places
- * hold +inf and UINT32_MAX. Queries are independent: each gives what it would give alone. Tables and bases
- * are finite. (The CPU's versions give the twin's results to the bit: bytes only decide who is looked at.) */
-struct sac_pq_scan_args {
-    sac_pq_shape pq;
-    const uint8_t *const *page_codes;
-    const float *const *page_bias;
-    const uint32_t *const *page_slots;
-    const sac_list_view *lists; /* host [nlist] */
-    const float *tables;        /* [query_count][m][2^nbits] */
+/* The lists that each query probes: the nearest by centroid, nearest first, at least nprobes[q] of them and
+ * more until they hold needs[q] entries, at most `width`. held[q]: the entries they hold (at most
+ * UINT32_MAX), so that the caller sees who needs more than `width`. Which lists are taken may differ from the
+ * twin's only where the two distances differ by less than 1e-2 * (|q|^2 + |c|^2); base is exact to 1e-5 *
+ * (|q|^2 + |c|^2) for the list taken, and the order within a query's probes is that of the exact distances
+ * (ties: the smaller list). */
+struct sac_probe_args {
+    const float *queries; /* [query_count][dim] */
     size_t query_count;
-    const sac_probe *const *probes; /* host: for each query, nearest list first */
-    const uint32_t *probe_counts;   /* host [query_count] */
-    const uint32_t *depths;         /* host [query_count], 1..4096 */
-    float *const *out_distance;     /* host: for each query, [depths[q]] */
-    uint32_t *const *out_slot;      /* host: for each query, [depths[q]] */
+    uint32_t dim;
+    sac_distance distance;
+    const float *centroids;      /* [nlist][dim] */
+    const float *centroid_norms; /* [nlist], squared */
+    const sac_list *lists;       /* [nlist] */
+    uint32_t nlist;
+    const uint32_t *nprobes; /* [query_count], 1..width */
+    const uint32_t *needs;   /* [query_count] */
+    uint32_t width;          /* 1..min(nlist, 4096) */
+    sac_probe *probes;       /* [query_count][width]; places past counts[q] are undefined */
+    uint32_t *counts;        /* [query_count] */
+    uint32_t *held;          /* [query_count] */
+};
+
+/* In which order a scan goes about its (query, list) pairs. */
+typedef enum sac_schedule {
+    SAC_QUERY_MAJOR, /* each query looks up its codes in its table: for few queries a list */
+    SAC_LIST_MAJOR,  /* each list is decoded once and multiplied with all queries that probe it */
+} sac_schedule;
+
+/* The depths[q] nearest entries over each query's probes: approximate distance
+ *     base + bias[entry] + scale * <query, decoded residual>  =  base + bias[entry] + sum_j table[j][code_j]
+ * Results ascend by (distance, slot); unused places of the first depths[q] hold +inf and UINT32_MAX. Queries
+ * are independent of each other. Tables, bases and queries are finite.
+ *
+ * Tolerance: query-major may use tables rounded to 8 bits (unit u = the largest range over j of a table row,
+ * divided by 255) or to f16, list-major may round query and decoded residual to bf16. A result's distance may
+ * then differ from the twin's by e = m * u / 2 + 1e-5 relative, or e = 2^-7 * |scale| * |q| * max |r|, and
+ * near the cut other entries may be kept within 2 e. (The CPU's versions give the twin's results to the bit:
+ * bytes only decide who is looked at.) */
+struct sac_pq_scan_args {
+    sac_list_pool pool;
+    sac_schedule schedule; /* one that sac_ops.pq_scan_schedules names */
+    float scale;           /* -2 for L2, -1 for the inner product */
+    const float *codebook; /* list-major: [m][2^nbits][dsub] */
+    const float *queries;  /* list-major: [query_count][m * dsub] */
+    const float *tables;   /* query-major: [query_count][m][2^nbits] of pq_table */
+    size_t query_count;
+    const sac_probe *probes;      /* [query_count][probe_stride], nearest list first */
+    const uint32_t *probe_counts; /* [query_count], 0..probe_stride */
+    uint32_t probe_stride;
+    const uint32_t *depths; /* [query_count], 1..depth_stride */
+    uint32_t depth_stride;  /* 1..4096 */
+    /* For each query a bitmap over slots of what it may find, or a NULL for all; or NULL: all, for all. */
+    const uint64_t *const *filters;
+    float *out_distance; /* [query_count][depth_stride] */
+    uint32_t *out_slot;  /* [query_count][depth_stride] */
 };
 
 /* ---- pictures -------------------------------------------------------------------------------------- */
@@ -332,14 +406,19 @@ struct sac_tokens_args {
     float *out; /* [n][prefix_count + patch_count][width] */
 };
 
+/* Slots of the search path are filled on every device; those of pictures and transformers may be NULL on a
+ * device that leaves them to its host (sac_device_host). */
 struct sac_ops {
     sac_status (*norms)(sac_stream *s, const struct sac_norms_args *a);
     sac_status (*assign)(sac_stream *s, const struct sac_assign_args *a);
     size_t (*assign_scratch)(const sac_device *d, const struct sac_assign_args *a);
     sac_status (*cluster_sums)(sac_stream *s, const struct sac_cluster_sums_args *a);
+    size_t (*cluster_sums_scratch)(const sac_device *d, const struct sac_cluster_sums_args *a);
     sac_status (*nearest)(sac_stream *s, const struct sac_nearest_args *a);
     size_t (*nearest_scratch)(const sac_device *d, const struct sac_nearest_args *a);
     sac_status (*gather_distances)(sac_stream *s, const struct sac_gather_distances_args *a);
+    sac_status (*select)(sac_stream *s, const struct sac_select_args *a);
+    size_t (*select_scratch)(const sac_device *d, const struct sac_select_args *a);
     sac_status (*rows_write)(sac_stream *s, const struct sac_rows_write_args *a);
     sac_status (*rows_read)(sac_stream *s, const struct sac_rows_read_args *a);
 
@@ -347,6 +426,9 @@ struct sac_ops {
     size_t (*pq_encode_scratch)(const sac_device *d, const struct sac_pq_encode_args *a);
     sac_status (*list_write)(sac_stream *s, const struct sac_list_write_args *a);
     sac_status (*list_move)(sac_stream *s, const struct sac_list_move_args *a);
+    sac_status (*probe)(sac_stream *s, const struct sac_probe_args *a);
+    size_t (*probe_scratch)(const sac_device *d, const struct sac_probe_args *a);
+    uint32_t pq_scan_schedules; /* bit 1 << sac_schedule: those that this device has */
     sac_status (*pq_table)(sac_stream *s, const struct sac_pq_table_args *a);
     sac_status (*pq_scan)(sac_stream *s, const struct sac_pq_scan_args *a);
     size_t (*pq_scan_scratch)(const sac_device *d, const struct sac_pq_scan_args *a);

@@ -1,0 +1,96 @@
+/* cuda.h -- the inside of the CUDA backend: what its device, its streams and its kernels share.
+ *
+ * The module is libsaccade_cuda.so; the registry loads it when it is asked for a GPU. Plain C files hold the
+ * device, its memory and the table (cuda_device.c, cuda_stream.c, cuda_ops.c); every operation is a .cu file
+ * of its name, and what kernels share is in .cuh files.
+ *
+ * An operation here
+ *   - puts its kernels on the stream and returns; it never waits, never copies to the host, never allocates,
+ *     and looks at nothing in device memory: launches depend on the counts given by value alone, so that a
+ *     recording stays true;
+ *   - takes its workspace with sac_scratch_take(), and returns SAC_DEVICE_MEMORY where there is too little;
+ *   - returns sac_cuda_status() of its launches.
+ * A .cu file is compiled by nvcc, and by a plain C++ compiler for the host run of tests/cuda_host/: so
+ * kernels are launched with SAC_LAUNCH (launch.cuh), and inline PTX lives in mma.cuh and async_copy.cuh
+ * beside its twin. At its top stand the two floors - bytes over bandwidth, operations over rate - and the
+ * compiler's report (registers, shared memory, spills) for sm_90a. */
+#ifndef SACCADE_CUDA_H
+#define SACCADE_CUDA_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "kernels/backend.h"
+
+#include <cuda_runtime_api.h>
+
+typedef struct sac_cuda_device {
+    sac_device base;
+    int ordinal;
+    uint32_t multiprocessors;
+    uint32_t capability;     /* 90 for 9.0 */
+    size_t shared_bytes_max; /* that a block may have, opted in */
+    size_t l2_bytes;
+    uint64_t budget, used; /* bytes; used by __atomic builtins */
+} sac_cuda_device;
+
+typedef struct sac_cuda_stream {
+    sac_stream base;
+    cudaStream_t stream;
+    void *blas; /* cublasHandle_t, made when first needed */
+} sac_cuda_stream;
+
+static inline const sac_cuda_device *sac_cuda_device_of(const sac_stream *s)
+{
+    return (const sac_cuda_device *)s->device;
+}
+
+static inline cudaStream_t sac_cuda_stream_of(const sac_stream *s)
+{
+    return ((const sac_cuda_stream *)s)->stream;
+}
+
+/* What an error of the runtime means for us, once: SAC_OK, SAC_DEVICE_MEMORY, or - the device is then marked
+ * as lost - SAC_DEVICE_LOST. */
+sac_status sac_cuda_status(sac_device *device, cudaError_t error);
+
+/* ---- operations ------------------------------------------------------------------------------------- */
+
+sac_status sac_norms_cuda(sac_stream *s, const struct sac_norms_args *a);
+sac_status sac_assign_cuda(sac_stream *s, const struct sac_assign_args *a);
+size_t sac_assign_scratch_cuda(const sac_device *d, const struct sac_assign_args *a);
+sac_status sac_cluster_sums_cuda(sac_stream *s, const struct sac_cluster_sums_args *a);
+size_t sac_cluster_sums_scratch_cuda(const sac_device *d, const struct sac_cluster_sums_args *a);
+sac_status sac_nearest_cuda(sac_stream *s, const struct sac_nearest_args *a);
+size_t sac_nearest_scratch_cuda(const sac_device *d, const struct sac_nearest_args *a);
+sac_status sac_gather_distances_cuda(sac_stream *s, const struct sac_gather_distances_args *a);
+sac_status sac_select_cuda(sac_stream *s, const struct sac_select_args *a);
+size_t sac_select_scratch_cuda(const sac_device *d, const struct sac_select_args *a);
+sac_status sac_rows_write_cuda(sac_stream *s, const struct sac_rows_write_args *a);
+sac_status sac_rows_read_cuda(sac_stream *s, const struct sac_rows_read_args *a);
+sac_status sac_pq_encode_cuda(sac_stream *s, const struct sac_pq_encode_args *a);
+size_t sac_pq_encode_scratch_cuda(const sac_device *d, const struct sac_pq_encode_args *a);
+sac_status sac_list_write_cuda(sac_stream *s, const struct sac_list_write_args *a);
+sac_status sac_list_move_cuda(sac_stream *s, const struct sac_list_move_args *a);
+sac_status sac_probe_cuda(sac_stream *s, const struct sac_probe_args *a);
+size_t sac_probe_scratch_cuda(const sac_device *d, const struct sac_probe_args *a);
+sac_status sac_pq_table_cuda(sac_stream *s, const struct sac_pq_table_args *a);
+sac_status sac_pq_scan_cuda(sac_stream *s, const struct sac_pq_scan_args *a);
+size_t sac_pq_scan_scratch_cuda(const sac_device *d, const struct sac_pq_scan_args *a);
+sac_status sac_linear_open_cuda(sac_device *d, const struct sac_linear_params *p, sac_linear **out,
+                                sac_error *err);
+void sac_linear_close_cuda(sac_linear *linear);
+sac_status sac_linear_cuda(sac_stream *s, const struct sac_linear_args *a);
+size_t sac_linear_scratch_cuda(const sac_device *d, const struct sac_linear_args *a);
+
+/* The two schedules of pq_scan: pq_scan.cu chooses, these do the work. */
+sac_status sac_pq_scan_queries_cuda(sac_stream *s, const struct sac_pq_scan_args *a);
+size_t sac_pq_scan_queries_scratch_cuda(const sac_device *d, const struct sac_pq_scan_args *a);
+sac_status sac_pq_scan_lists_cuda(sac_stream *s, const struct sac_pq_scan_args *a);
+size_t sac_pq_scan_lists_scratch_cuda(const sac_device *d, const struct sac_pq_scan_args *a);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
