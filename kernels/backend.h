@@ -39,6 +39,8 @@ struct sac_backend {
     uint32_t abi;
     const char *name;
     bool single_threaded, host_visible;
+    /* ref and cpu: fills device->ops, ->features and ->description; device->threads is set already. */
+    sac_status (*setup)(sac_device *device, const char *isa, sac_error *err);
     /* Makes a device of this kind: all fields of sac_device but host and shards. `ordinal` counts devices of
      * one kind. Its own fields may follow those of sac_device. */
     sac_status (*open)(const sac_device_options *options, uint32_t ordinal, sac_device **out, sac_error *err);

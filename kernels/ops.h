@@ -23,8 +23,9 @@
 
 #include "kernels/device.h"
 
-/* SAC_I8 is a format of stored rows: an f32 scale, then dim signed bytes, padded with zeros to a multiple of
- * 4; component d is scale * byte[d], scale = max |x| / 127. */
+/* SAC_I8 is a format of stored rows, which are finite: an f32 scale, then dim signed bytes, padded with zeros
+ * to a multiple of 4; component d is scale * byte[d]. Written are scale = max |x| / 127 and x[d] / scale
+ * rounded to the nearest, ties to even, within -127..127; zeros where the scale is 0. */
 typedef enum sac_dtype { SAC_F32, SAC_F16, SAC_BF16, SAC_I8 } sac_dtype;
 
 /* Distance kinds that kernels know. Cosine is the inner product of vectors the engine has normalised. */

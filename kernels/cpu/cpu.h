@@ -43,12 +43,17 @@ sac_status sac_nearest_avx2(sac_stream *s, const struct sac_nearest_args *a);
 sac_status sac_nearest_avx512(sac_stream *s, const struct sac_nearest_args *a);
 sac_status sac_gather_distances_avx2(sac_stream *s, const struct sac_gather_distances_args *a);
 sac_status sac_gather_distances_avx512(sac_stream *s, const struct sac_gather_distances_args *a);
+size_t sac_select_scratch_cpu(const sac_device *d, const struct sac_select_args *a);
+sac_status sac_select_cpu(sac_stream *s, const struct sac_select_args *a);
 sac_status sac_rows_write_avx2(sac_stream *s, const struct sac_rows_write_args *a);
 sac_status sac_rows_read_avx2(sac_stream *s, const struct sac_rows_read_args *a);
 
 size_t sac_pq_encode_scratch_cpu(const sac_device *d, const struct sac_pq_encode_args *a);
 sac_status sac_pq_encode_avx2(sac_stream *s, const struct sac_pq_encode_args *a);
 sac_status sac_pq_encode_avx512(sac_stream *s, const struct sac_pq_encode_args *a);
+size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a);
+sac_status sac_probe_avx2(sac_stream *s, const struct sac_probe_args *a);
+sac_status sac_probe_avx512(sac_stream *s, const struct sac_probe_args *a);
 sac_status sac_pq_table_avx2(sac_stream *s, const struct sac_pq_table_args *a);
 sac_status sac_pq_table_avx512(sac_stream *s, const struct sac_pq_table_args *a);
 size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_args *a);

@@ -19,10 +19,14 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->nearest = sac_nearest_avx2;
     ops->nearest_scratch = sac_nearest_scratch_cpu;
     ops->gather_distances = sac_gather_distances_avx2;
+    ops->select = sac_select_cpu;
+    ops->select_scratch = sac_select_scratch_cpu;
     ops->rows_write = sac_rows_write_avx2;
     ops->rows_read = sac_rows_read_avx2;
     ops->pq_encode = sac_pq_encode_avx2;
     ops->pq_encode_scratch = sac_pq_encode_scratch_cpu;
+    ops->probe = sac_probe_avx2;
+    ops->probe_scratch = sac_probe_scratch_cpu;
     ops->pq_table = sac_pq_table_avx2;
     ops->pq_scan = sac_pq_scan_avx2;
     ops->pq_scan_scratch = sac_pq_scan_scratch_cpu;
@@ -33,6 +37,7 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->nearest = sac_nearest_avx512;
     ops->gather_distances = sac_gather_distances_avx512;
     ops->pq_encode = sac_pq_encode_avx512;
+    ops->probe = sac_probe_avx512;
     ops->pq_table = sac_pq_table_avx512;
     ops->pq_scan = sac_pq_scan_avx512;
     if (features & SAC_CPU_VBMI)

@@ -147,7 +147,7 @@ static float query_margin(const struct nearest *n, size_t q)
 static void exact_make(const struct nearest *n, size_t q, struct worker *w, struct sac_reservoir *r)
 {
     const struct sac_nearest_args *a = n->args;
-    size_t row_bytes = sac_row_bytes(a->dim, a->dtype);
+    size_t row_bytes = sac_row_bytes(a->dtype, a->dim);
 
     for (uint32_t i = 0; i < r->count; i += BLOCK) {
         uint32_t count = r->count - i < BLOCK ? r->count - i : BLOCK;
@@ -178,22 +178,34 @@ static void make_room(const struct nearest *n, size_t q, struct worker *w, struc
     r->threshold = sac_reservoir_keep(r) + margin;
 }
 
-static void block_filter(const struct nearest *n, size_t q, struct worker *w, struct sac_reservoir *r,
-                         const float *distance, size_t first, uint32_t count)
-{
-    const uint64_t *live = n->args->live;
-
-    if (!sac_reservoir_has_room(r))
-        make_room(n, q, w, r);
-    n->kernels->sieve->filter(r, distance, count, (uint32_t)first, live != NULL ? live + first / 64 : NULL);
-}
-
 static bool block_is_dead(const uint64_t *live, size_t first, uint32_t count)
 {
     for (uint32_t i = 0; live != NULL && i < count; i += 64)
         if (live[(first + i) / 64] != 0)
             return false;
     return live != NULL;
+}
+
+static const uint64_t *query_filter(const struct nearest *n, size_t q)
+{
+    return n->args->filters != NULL ? n->args->filters[q] : NULL;
+}
+
+static void block_filter(const struct nearest *n, size_t q, struct worker *w, struct sac_reservoir *r,
+                         const float *distance, size_t first, uint32_t count)
+{
+    const uint64_t *live = n->args->live, *filter = query_filter(n, q);
+    uint64_t both[BLOCK / 64];
+
+    if (!sac_reservoir_has_room(r))
+        make_room(n, q, w, r);
+    for (uint32_t i = 0; live != NULL && filter != NULL && i * 64 < count; i++)
+        both[i] = live[first / 64 + i] & filter[first / 64 + i];
+    n->kernels->sieve->filter(r, distance, count, (uint32_t)first,
+                              live == NULL && filter == NULL ? NULL
+                              : filter == NULL               ? live + first / 64
+                              : live == NULL                 ? filter + first / 64
+                                                             : both);
 }
 
 static void block_direct(const struct nearest *n, struct worker *w, size_t first_query, uint32_t queries,
@@ -203,6 +215,8 @@ static void block_direct(const struct nearest *n, struct worker *w, size_t first
     float distance[BLOCK];
 
     for (uint32_t q = 0; q < queries; q++) {
+        if (block_is_dead(query_filter(n, first_query + q), first, count))
+            continue;
         n->kernels->distances(a->queries + (first_query + q) * a->dim, w->rows, count, a->dim, a->dtype,
                               a->distance, distance);
         block_filter(n, first_query + q, w, &w->reservoirs[q], distance, first, count);
@@ -246,7 +260,7 @@ static void scan_blocks(const struct nearest *n, struct worker *w, size_t first_
 
         if (block_is_dead(a->live, first, count))
             continue;
-        sac_rows_locate(a->pages, a->page_rows, sac_row_bytes(a->dim, a->dtype), first, count, w->rows);
+        sac_rows_locate(a->pages, a->page_rows, sac_row_bytes(a->dtype, a->dim), first, count, w->rows);
         if (n->products)
             block_products(n, w, first_query, queries, first, count);
         else
@@ -317,8 +331,8 @@ static void scan_split(sac_stream *s, struct nearest *n, uint32_t task_count)
     }
 }
 
-static sac_status nearest_run(sac_stream *s, const struct sac_nearest_args *a,
-                              const struct sac_rows_kernels *kernels)
+sac_status sac_nearest_run(sac_stream *s, const struct sac_nearest_args *a,
+                           const struct sac_rows_kernels *kernels)
 {
     struct nearest n = {.args = a, .kernels = kernels, .products = uses_products(a)};
     size_t blocks = (a->row_count + BLOCK - 1) / BLOCK, task_bytes, query_blocks;
@@ -328,12 +342,11 @@ static sac_status nearest_run(sac_stream *s, const struct sac_nearest_args *a,
     if (a->query_count == 0)
         return SAC_OK;
     n.block_queries = block_queries(a);
-    sac_scratch_reset(s);
     if (!workers_take(s, &n))
         return SAC_NO_MEMORY;
     if (n.products)
         n.products = products_prepare(&n);
-    task_bytes = BLOCK * sac_row_bytes(a->dim, a->dtype);
+    task_bytes = BLOCK * sac_row_bytes(a->dtype, a->dim);
     n.blocks_per_task = task_bytes < SPLIT_BYTES ? (uint32_t)(SPLIT_BYTES / task_bytes) : 1;
     task_count = (uint32_t)((blocks + n.blocks_per_task - 1) / n.blocks_per_task);
     query_blocks = (a->query_count + n.block_queries - 1) / n.block_queries;
@@ -348,10 +361,12 @@ static sac_status nearest_run(sac_stream *s, const struct sac_nearest_args *a,
 
 sac_status sac_nearest_avx2(sac_stream *s, const struct sac_nearest_args *a)
 {
-    return nearest_run(s, a, &sac_rows_avx2);
+    sac_scratch_reset(s);
+    return sac_nearest_run(s, a, &sac_rows_avx2);
 }
 
 sac_status sac_nearest_avx512(sac_stream *s, const struct sac_nearest_args *a)
 {
-    return nearest_run(s, a, &sac_rows_avx512);
+    sac_scratch_reset(s);
+    return sac_nearest_run(s, a, &sac_rows_avx512);
 }

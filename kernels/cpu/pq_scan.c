@@ -40,30 +40,22 @@ struct scan {
     const struct sac_pq_bytes *bytes; /* split only: the query's table, shared */
 };
 
-static uint32_t depth_max(const struct sac_pq_scan_args *a)
-{
-    uint32_t depth = 1;
-
-    for (size_t q = 0; q < a->query_count; q++)
-        depth = a->depths[q] > depth ? a->depths[q] : depth;
-    return depth;
-}
-
 size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_args *a)
 {
-    uint32_t depth = depth_max(a);
-    size_t each = sac_scratch_size(a->pq.m + 1, SAC_PQ_TABLE_STRIDE) +
-                  sac_scratch_size(a->pq.m, sizeof(float)) + sac_scratch_size(SAC_PAGE_ROWS, sizeof(float)) +
-                  sac_reservoir_scratch(depth, true);
+    uint32_t m = a->pool.pq.m;
+    size_t each = sac_scratch_size(m + 1, SAC_PQ_TABLE_STRIDE) + sac_scratch_size(m, sizeof(float)) +
+                  sac_scratch_size(SAC_PAGE_ROWS, sizeof(float)) +
+                  sac_reservoir_scratch(a->depth_stride, true);
 
     return sac_scratch_size(d->threads, sizeof(struct worker)) + d->threads * each +
-           sac_scratch_size((size_t)d->threads * 2 * sac_reservoir_capacity(depth), sizeof(uint64_t));
+           sac_scratch_size((size_t)d->threads * 2 * sac_reservoir_capacity(a->depth_stride),
+                            sizeof(uint64_t));
 }
 
 /* The keys of all workers are one array, so that merging is moving. */
 static struct worker *workers_take(sac_stream *s, const struct sac_pq_scan_args *a)
 {
-    uint32_t threads = s->device->threads, depth = depth_max(a), capacity = sac_reservoir_capacity(depth);
+    uint32_t threads = s->device->threads, capacity = sac_reservoir_capacity(a->depth_stride);
     struct worker *workers = sac_scratch_take(s, threads, sizeof *workers);
     uint64_t *keys = sac_scratch_take(s, (size_t)threads * 2 * capacity, sizeof *keys);
 
@@ -72,12 +64,12 @@ static struct worker *workers_take(sac_stream *s, const struct sac_pq_scan_args 
     for (uint32_t i = 0; i < threads; i++) {
         struct worker *w = &workers[i];
 
-        w->bytes.table = sac_scratch_take(s, a->pq.m + 1, SAC_PQ_TABLE_STRIDE);
-        w->min = sac_scratch_take(s, a->pq.m, sizeof *w->min);
+        w->bytes.table = sac_scratch_take(s, a->pool.pq.m + 1, SAC_PQ_TABLE_STRIDE);
+        w->min = sac_scratch_take(s, a->pool.pq.m, sizeof *w->min);
         w->distance = sac_scratch_take(s, SAC_PAGE_ROWS, sizeof *w->distance);
         w->r.keys = keys + (size_t)i * 2 * capacity;
         if (w->bytes.table == NULL || w->min == NULL || w->distance == NULL ||
-            !sac_reservoir_take(s, &w->r, depth, true))
+            !sac_reservoir_take(s, &w->r, a->depth_stride, true))
             return NULL;
     }
     return workers;
@@ -85,7 +77,12 @@ static struct worker *workers_take(sac_stream *s, const struct sac_pq_scan_args 
 
 static const float *query_table(const struct sac_pq_scan_args *a, size_t q)
 {
-    return a->tables + (q * a->pq.m << a->pq.nbits);
+    return a->tables + (q * a->pool.pq.m << a->pool.pq.nbits);
+}
+
+static const sac_probe *query_probes(const struct sac_pq_scan_args *a, size_t q)
+{
+    return a->probes + q * a->probe_stride;
 }
 
 /* Rounds the query's table. The error covers the rounding to bytes and all rounding of f32 sums, here and in
@@ -93,8 +90,9 @@ static const float *query_table(const struct sac_pq_scan_args *a, size_t q)
 static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
 {
     const struct sac_pq_scan_args *a = scan->args;
-    uint32_t m = a->pq.m, levels = 65535 / m < 255 ? 65535 / m : 255; /* sums fit 16 bits */
-    float range = scan->kernels->ranges(query_table(a, q), m, a->pq.nbits, w->min);
+    uint32_t nbits = a->pool.pq.nbits, m = a->pool.pq.m,
+             levels = 65535 / m < 255 ? 65535 / m : 255; /* sums fit 16 bits */
+    float range = scan->kernels->ranges(query_table(a, q), m, nbits, w->min);
     double offset = 0.0, magnitude = 0.0;
 
     for (uint32_t j = 0; j < m; j++) {
@@ -102,38 +100,39 @@ static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
         magnitude += fabs((double)w->min[j]) + range;
     }
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
-        magnitude = fmax(magnitude, fabs((double)a->probes[q][p].base));
+        magnitude = fmax(magnitude, fabs((double)query_probes(a, q)[p].base));
     w->bytes.m = m;
-    w->bytes.nbits = a->pq.nbits;
+    w->bytes.nbits = nbits;
     w->bytes.unit = range / (float)levels;
     w->bytes.offset = (float)offset;
     w->bytes.error = 0.501f * (float)m * w->bytes.unit + 4.0f * (float)(m + 8) * 0x1p-24f * (float)magnitude;
-    scan->kernels->round(query_table(a, q), m, a->pq.nbits, w->min,
-                         range > 0.0f ? (float)levels / range : 0.0f, w->bytes.table);
-    if (a->pq.nbits == 4 && m % 2 == 1) /* the odd one's partner */
+    scan->kernels->round(query_table(a, q), m, nbits, w->min, range > 0.0f ? (float)levels / range : 0.0f,
+                         w->bytes.table);
+    if (nbits == 4 && m % 2 == 1) /* the odd one's partner */
         memset(w->bytes.table + (size_t)m * 16, 0, 16);
     if (scan->kernels->arrange != NULL)
-        scan->kernels->arrange(w->bytes.table, m, a->pq.nbits);
+        scan->kernels->arrange(w->bytes.table, m, nbits);
 }
 
 /* Distances of EXACT_LANES entries as the twin adds them: base + bias, then the sub-quantizers in order. */
-static void exact_lanes(const struct sac_pq_scan_args *a, const float *table, const uint8_t *const *codes,
-                        float *sums)
+static void exact_lanes(const sac_pq_shape *pq, const float *table, const uint8_t *const *codes, float *sums)
 {
-    if (a->pq.nbits == 4) {
-        for (uint32_t j = 0; j < a->pq.m; j++)
+    if (pq->nbits == 4) {
+        for (uint32_t j = 0; j < pq->m; j++)
             for (uint32_t e = 0; e < EXACT_LANES; e++)
                 sums[e] += table[j * 16 + (codes[e][(size_t)(j / 2) * SAC_BLOCK_ROWS] >> j % 2 * 4 & 0xf)];
         return;
     }
-    for (uint32_t j = 0; j < a->pq.m; j++)
+    for (uint32_t j = 0; j < pq->m; j++)
         for (uint32_t e = 0; e < EXACT_LANES; e++)
-            sums[e] += table[((size_t)j << a->pq.nbits) + codes[e][(size_t)j * SAC_BLOCK_ROWS]];
+            sums[e] += table[((size_t)j << pq->nbits) + codes[e][(size_t)j * SAC_BLOCK_ROWS]];
 }
 
 /* Replaces approximate distances by exact ones, and makes keys of (exact distance, slot). */
 static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_reservoir *r)
 {
+    const sac_pq_shape *pq = &a->pool.pq;
+    const sac_probe *probes = query_probes(a, q);
     const float *table = query_table(a, q);
 
     for (uint32_t i = 0; i < r->count; i += EXACT_LANES) {
@@ -142,14 +141,14 @@ static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_re
         uint32_t slots[EXACT_LANES], lanes = r->count - i < EXACT_LANES ? r->count - i : EXACT_LANES;
 
         for (uint32_t e = 0; e < EXACT_LANES; e++) {
-            uint32_t at = i + (e < lanes ? e : 0), page = r->index[at] / SAC_PAGE_ROWS;
-            uint32_t line = r->index[at] % SAC_PAGE_ROWS;
+            uint32_t at = i + (e < lanes ? e : 0), line = r->index[at] % SAC_PAGE_ROWS;
+            unsigned char *page = a->pool.pages[r->index[at] / SAC_PAGE_ROWS];
 
-            codes[e] = a->page_codes[page] + sac_page_block(&a->pq, line) + line % SAC_BLOCK_ROWS;
-            slots[e] = a->page_slots[page][line];
-            sums[e] = a->probes[q][r->tag[at]].base + a->page_bias[page][line];
+            codes[e] = page + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
+            slots[e] = sac_page_slots(pq, page)[line];
+            sums[e] = probes[r->tag[at]].base + sac_page_bias(pq, page)[line];
         }
-        exact_lanes(a, table, codes, sums);
+        exact_lanes(pq, table, codes, sums);
         for (uint32_t e = 0; e < lanes; e++) {
             r->distance[i + e] = sums[e];
             r->keys[i + e] = sac_key(sums[e], slots[e]);
@@ -174,30 +173,51 @@ static void make_room(const struct scan *scan, size_t q, const struct sac_pq_byt
     r->threshold += 2.0f * bytes->error + slop(bytes) * fabsf(r->threshold);
 }
 
-static void prefetch_page(const struct sac_pq_scan_args *a, uint32_t page)
+static void prefetch_page(const sac_pq_shape *pq, unsigned char *page)
 {
-    size_t bytes = SAC_PAGE_ROWS * sac_pq_code_bytes(a->pq.m, a->pq.nbits);
+    size_t bytes = sac_page_code_bytes(pq);
 
     bytes = bytes < PREFETCH_BYTES ? bytes : PREFETCH_BYTES;
     for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(a->page_codes[page] + i);
+        __builtin_prefetch(page + i);
     for (size_t i = 0; i < SAC_PAGE_ROWS; i += 16)
-        __builtin_prefetch(a->page_bias[page] + i);
+        __builtin_prefetch(sac_page_bias(pq, page) + i);
+}
+
+/* Takes the entries from `first` on out of the reservoir again that the query may not find. They have only
+ * just come in, from one page. */
+static void drop_hidden(struct sac_reservoir *r, uint32_t first, const uint32_t *slots,
+                        const uint64_t *filter)
+{
+    uint32_t kept = first;
+
+    for (uint32_t i = first; i < r->count; i++) {
+        uint32_t slot = slots[r->index[i] % SAC_PAGE_ROWS];
+
+        r->distance[kept] = r->distance[i];
+        r->index[kept] = r->index[i];
+        kept += filter[slot / 64] >> slot % 64 & 1;
+    }
+    r->count = kept;
 }
 
 static void scan_page(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
-                      uint32_t probe, uint32_t page, uint32_t lines)
+                      uint32_t probe, uint32_t number, uint32_t lines)
 {
     const struct sac_pq_scan_args *a = scan->args;
+    const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
+    unsigned char *page = a->pool.pages[number];
     uint32_t before;
 
     if (!sac_reservoir_has_room(&w->r))
         make_room(scan, q, bytes, &w->r);
-    scan->kernels->distances(bytes, a->page_codes[page], a->page_bias[page],
-                             a->probes[q][probe].base + bytes->offset,
+    scan->kernels->distances(bytes, page, sac_page_bias(&a->pool.pq, page),
+                             query_probes(a, q)[probe].base + bytes->offset,
                              (lines + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS, w->distance);
     before = w->r.count;
-    scan->kernels->sieve->filter(&w->r, w->distance, lines, page * SAC_PAGE_ROWS, NULL);
+    scan->kernels->sieve->filter(&w->r, w->distance, lines, number * SAC_PAGE_ROWS, NULL);
+    if (filter != NULL)
+        drop_hidden(&w->r, before, sac_page_slots(&a->pool.pq, page), filter);
     for (uint32_t i = before; i < w->r.count; i++)
         w->r.tag[i] = probe;
 }
@@ -210,7 +230,8 @@ static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_by
     size_t before = 0; /* pages of the probes before this one */
 
     for (uint32_t p = 0; p < a->probe_counts[q] && before < end; p++) {
-        const sac_list_view *list = &a->lists[a->probes[q][p].list];
+        const sac_list *list = &a->pool.lists[query_probes(a, q)[p].list];
+        const uint32_t *chain = a->pool.chains + list->first;
         uint32_t pages = (list->row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
 
         for (uint32_t i = first > before ? (uint32_t)(first - before) : 0; i < pages && before + i < end;
@@ -218,8 +239,8 @@ static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_by
             uint32_t rows = list->row_count - i * SAC_PAGE_ROWS;
 
             if (i + 1 < pages)
-                prefetch_page(a, list->pages[i + 1]);
-            scan_page(scan, q, bytes, w, p, list->pages[i], rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS);
+                prefetch_page(&a->pool.pq, a->pool.pages[chain[i + 1]]);
+            scan_page(scan, q, bytes, w, p, chain[i], rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS);
         }
         before += pages;
     }
@@ -239,7 +260,9 @@ static uint32_t finish(const struct scan *scan, size_t q, const struct sac_pq_by
 
 static void start(const struct scan *scan, size_t q, struct worker *w)
 {
+    assert(scan->args->depths[q] >= 1 && scan->args->depths[q] <= scan->args->depth_stride);
     w->r.k = scan->args->depths[q];
+    w->r.capacity = sac_reservoir_capacity(w->r.k);
     sac_reservoir_clear(&w->r);
 }
 
@@ -254,7 +277,8 @@ static void scan_query(void *context, uint32_t task, uint32_t worker)
     bytes_make(scan, task, w);
     scan_pages(scan, task, &w->bytes, w, 0, SIZE_MAX);
     count = finish(scan, task, &w->bytes, &w->r);
-    sac_keys_write(w->r.keys, count, a->depths[task], a->out_distance[task], a->out_slot[task]);
+    sac_keys_write(w->r.keys, count, a->depths[task], a->out_distance + (size_t)task * a->depth_stride,
+                   a->out_slot + (size_t)task * a->depth_stride);
 }
 
 static void scan_part(void *context, uint32_t task, uint32_t worker)
@@ -270,7 +294,7 @@ static size_t query_pages(const struct sac_pq_scan_args *a, size_t q)
     size_t pages = 0;
 
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
-        pages += (a->lists[a->probes[q][p].list].row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+        pages += (a->pool.lists[query_probes(a, q)[p].list].row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
     return pages;
 }
 
@@ -293,7 +317,8 @@ static void scan_split(sac_stream *s, struct scan *scan, size_t q, size_t pages)
         memmove(keys + count, scan->workers[i].r.keys, found * sizeof *keys);
         count += found;
     }
-    sac_keys_write(keys, count, a->depths[q], a->out_distance[q], a->out_slot[q]);
+    sac_keys_write(keys, count, a->depths[q], a->out_distance + q * a->depth_stride,
+                   a->out_slot + q * a->depth_stride);
 }
 
 sac_status sac_pq_scan_run(sac_stream *s, const struct sac_pq_scan_args *a,
@@ -301,7 +326,8 @@ sac_status sac_pq_scan_run(sac_stream *s, const struct sac_pq_scan_args *a,
 {
     struct scan scan = {.args = a, .kernels = kernels};
 
-    assert(a->pq.m >= 1 && a->pq.nbits >= 4 && a->pq.nbits <= 8 && a->query_count <= UINT32_MAX);
+    assert(a->schedule == SAC_QUERY_MAJOR && a->pool.pq.m >= 1 && a->pool.pq.nbits >= 4 &&
+           a->pool.pq.nbits <= 8 && a->query_count <= UINT32_MAX);
     if (a->query_count == 0)
         return SAC_OK;
     sac_scratch_reset(s);

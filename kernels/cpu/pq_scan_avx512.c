@@ -90,5 +90,5 @@ sac_status sac_pq_scan_avx512(sac_stream *s, const struct sac_pq_scan_args *a)
     static const struct sac_pq_scan_kernels kernels8 = {
         sac_pq_ranges_avx2, sac_pq_round_avx2, sac_pq_arrange_avx2, distances_avx512, &sac_sieve_avx512};
 
-    return sac_pq_scan_run(s, a, a->pq.nbits == 4 ? &kernels4 : &kernels8);
+    return sac_pq_scan_run(s, a, a->pool.pq.nbits == 4 ? &kernels4 : &kernels8);
 }

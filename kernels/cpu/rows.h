@@ -38,13 +38,12 @@ enum {
 
 extern const struct sac_rows_kernels sac_rows_avx2, sac_rows_avx512;
 
+/* The operation nearest inside another one: takes sac_nearest_scratch_cpu() of what is left of the arena. */
+sac_status sac_nearest_run(sac_stream *s, const struct sac_nearest_args *a,
+                           const struct sac_rows_kernels *kernels);
+
 /* The addresses of rows first..first+n-1 of a paged store. */
 void sac_rows_locate(const void *const *pages, uint32_t page_rows, size_t row_bytes, size_t first, uint32_t n,
                      const void **out);
-
-static inline size_t sac_row_bytes(uint32_t dim, sac_dtype dtype)
-{
-    return (size_t)dim * (dtype == SAC_F32 ? sizeof(float) : sizeof(uint16_t));
-}
 
 #endif

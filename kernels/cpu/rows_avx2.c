@@ -10,19 +10,33 @@
 
 enum { PANEL = 16, TILE = 6 };
 
-SAC_SPECIALIZE __m256 load8(const void *row, uint32_t at, bool f16)
+SAC_SPECIALIZE __m256 from_i8(const void *row, const int8_t *bytes)
 {
-    if (f16)
+    __m256i whole = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)bytes));
+
+    return _mm256_mul_ps(_mm256_cvtepi32_ps(whole), _mm256_broadcast_ss((const float *)row));
+}
+
+SAC_SPECIALIZE __m256 load8(const void *row, uint32_t at, sac_dtype dtype)
+{
+    if (dtype == SAC_I8)
+        return from_i8(row, (const int8_t *)row + 4 + at);
+    if (dtype == SAC_F16)
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)row + at)));
     return _mm256_loadu_ps((const float *)row + at);
 }
 
 /* As load8(), for the last count < 8 components; the others are 0. */
-SAC_SPECIALIZE __m256 load_tail(const void *row, uint32_t at, uint32_t count, bool f16)
+SAC_SPECIALIZE __m256 load_tail(const void *row, uint32_t at, uint32_t count, sac_dtype dtype)
 {
     uint16_t half[8] = {0};
+    int8_t bytes[8] = {0};
 
-    if (f16) {
+    if (dtype == SAC_I8) {
+        memcpy(bytes, (const int8_t *)row + 4 + at, count);
+        return from_i8(row, bytes);
+    }
+    if (dtype == SAC_F16) {
         memcpy(half, (const uint16_t *)row + at, count * sizeof half[0]);
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)half));
     }
@@ -41,8 +55,8 @@ SAC_SPECIALIZE __m256 term(__m256 sum, __m256 q, __m256 x, bool ip)
     return _mm256_fmadd_ps(difference, difference, sum);
 }
 
-/* f16 and ip are constants in every caller. */
-SAC_SPECIALIZE __m256 distances8(const float *query, const void *const rows[8], uint32_t dim, bool f16,
+/* dtype and ip are constants in every caller. */
+SAC_SPECIALIZE __m256 distances8(const float *query, const void *const rows[8], uint32_t dim, sac_dtype dtype,
                                  bool ip)
 {
     __m256 sums[8];
@@ -55,14 +69,14 @@ SAC_SPECIALIZE __m256 distances8(const float *query, const void *const rows[8], 
 
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++)
-            sums[i] = term(sums[i], q, load8(rows[i], d, f16), ip);
+            sums[i] = term(sums[i], q, load8(rows[i], d, dtype), ip);
     }
     if (d < dim) {
-        __m256 q = load_tail(query, d, dim - d, false);
+        __m256 q = load_tail(query, d, dim - d, SAC_F32);
 
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++)
-            sums[i] = term(sums[i], q, load_tail(rows[i], d, dim - d, f16), ip);
+            sums[i] = term(sums[i], q, load_tail(rows[i], d, dim - d, dtype), ip);
     }
     return fold8(sums);
 }
@@ -70,7 +84,7 @@ SAC_SPECIALIZE __m256 distances8(const float *query, const void *const rows[8], 
 static void distances(const float *query, const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dtype,
                       sac_distance distance, float *out)
 {
-    bool f16 = dtype == SAC_F16, ip = distance == SAC_DISTANCE_NEG_IP;
+    bool ip = distance == SAC_DISTANCE_NEG_IP;
 
     for (uint32_t i = 0; i < n; i += 8) {
         const void *group[8];
@@ -80,10 +94,15 @@ static void distances(const float *query, const void *const *rows, uint32_t n, u
 
         for (uint32_t j = 0; j < 8; j++)
             group[j] = rows[i + (j < count ? j : 0)];
-        if (f16)
-            d = ip ? distances8(query, group, dim, true, true) : distances8(query, group, dim, true, false);
+        if (dtype == SAC_I8)
+            d = ip ? distances8(query, group, dim, SAC_I8, true)
+                   : distances8(query, group, dim, SAC_I8, false);
+        else if (dtype == SAC_F16)
+            d = ip ? distances8(query, group, dim, SAC_F16, true)
+                   : distances8(query, group, dim, SAC_F16, false);
         else
-            d = ip ? distances8(query, group, dim, false, true) : distances8(query, group, dim, false, false);
+            d = ip ? distances8(query, group, dim, SAC_F32, true)
+                   : distances8(query, group, dim, SAC_F32, false);
         _mm256_storeu_ps(lanes, d);
         memcpy(out + i, lanes, count * sizeof lanes[0]);
     }
@@ -113,8 +132,6 @@ static inline void transpose8(__m256 r[8])
 
 static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dtype, float *panel)
 {
-    bool f16 = dtype == SAC_F16;
-
     for (uint32_t half = 0; half < PANEL; half += 8) {
         for (uint32_t d = 0; d < dim; d += 8) {
             uint32_t count = dim - d < 8 ? dim - d : 8;
@@ -124,8 +141,8 @@ static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dt
                 if (half + i >= n)
                     r[i] = _mm256_setzero_ps();
                 else
-                    r[i] =
-                        count == 8 ? load8(rows[half + i], d, f16) : load_tail(rows[half + i], d, count, f16);
+                    r[i] = count == 8 ? load8(rows[half + i], d, dtype)
+                                      : load_tail(rows[half + i], d, count, dtype);
             }
             transpose8(r);
             for (uint32_t i = 0; i < count; i++)

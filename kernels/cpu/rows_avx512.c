@@ -9,9 +9,14 @@
 
 enum { PANEL = 32, TILE = 12 };
 
-SAC_SPECIALIZE __m512 load16(const void *row, uint32_t at, __mmask16 mask, bool f16)
+SAC_SPECIALIZE __m512 load16(const void *row, uint32_t at, __mmask16 mask, sac_dtype dtype)
 {
-    if (f16)
+    if (dtype == SAC_I8) {
+        __m512i whole = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, (const int8_t *)row + 4 + at));
+
+        return _mm512_mul_ps(_mm512_cvtepi32_ps(whole), _mm512_set1_ps(*(const float *)row));
+    }
+    if (dtype == SAC_F16)
         return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)row + at));
     return _mm512_maskz_loadu_ps(mask, (const float *)row + at);
 }
@@ -26,9 +31,9 @@ SAC_SPECIALIZE __m512 term(__m512 sum, __m512 q, __m512 x, bool ip)
     return _mm512_fmadd_ps(difference, difference, sum);
 }
 
-/* f16 and ip are constants in every caller. */
-SAC_SPECIALIZE __m512 distances16(const float *query, const void *const rows[16], uint32_t dim, bool f16,
-                                  bool ip)
+/* dtype and ip are constants in every caller. */
+SAC_SPECIALIZE __m512 distances16(const float *query, const void *const rows[16], uint32_t dim,
+                                  sac_dtype dtype, bool ip)
 {
     __mmask16 tail = (__mmask16)((1u << dim % 16) - 1);
     __m512 sums[16];
@@ -41,14 +46,14 @@ SAC_SPECIALIZE __m512 distances16(const float *query, const void *const rows[16]
 
 #pragma GCC unroll 16
         for (int i = 0; i < 16; i++)
-            sums[i] = term(sums[i], q, load16(rows[i], d, 0xffff, f16), ip);
+            sums[i] = term(sums[i], q, load16(rows[i], d, 0xffff, dtype), ip);
     }
     if (tail != 0) {
         __m512 q = _mm512_maskz_loadu_ps(tail, query + d);
 
 #pragma GCC unroll 16
         for (int i = 0; i < 16; i++)
-            sums[i] = term(sums[i], q, load16(rows[i], d, tail, f16), ip);
+            sums[i] = term(sums[i], q, load16(rows[i], d, tail, dtype), ip);
     }
     return fold16(sums);
 }
@@ -56,7 +61,7 @@ SAC_SPECIALIZE __m512 distances16(const float *query, const void *const rows[16]
 static void distances(const float *query, const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dtype,
                       sac_distance distance, float *out)
 {
-    bool f16 = dtype == SAC_F16, ip = distance == SAC_DISTANCE_NEG_IP;
+    bool ip = distance == SAC_DISTANCE_NEG_IP;
 
     for (uint32_t i = 0; i < n; i += 16) {
         const void *group[16];
@@ -65,11 +70,15 @@ static void distances(const float *query, const void *const *rows, uint32_t n, u
 
         for (uint32_t j = 0; j < 16; j++)
             group[j] = rows[i + (j < count ? j : 0)];
-        if (f16)
-            d = ip ? distances16(query, group, dim, true, true) : distances16(query, group, dim, true, false);
+        if (dtype == SAC_I8)
+            d = ip ? distances16(query, group, dim, SAC_I8, true)
+                   : distances16(query, group, dim, SAC_I8, false);
+        else if (dtype == SAC_F16)
+            d = ip ? distances16(query, group, dim, SAC_F16, true)
+                   : distances16(query, group, dim, SAC_F16, false);
         else
-            d = ip ? distances16(query, group, dim, false, true)
-                   : distances16(query, group, dim, false, false);
+            d = ip ? distances16(query, group, dim, SAC_F32, true)
+                   : distances16(query, group, dim, SAC_F32, false);
         _mm512_mask_storeu_ps(out + i, (__mmask16)((1u << count) - 1), d);
     }
 }
@@ -112,7 +121,7 @@ static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dt
             __m512 r[16];
 
             for (uint32_t i = 0; i < 16; i++)
-                r[i] = half + i < n ? load16(rows[half + i], d, mask, dtype == SAC_F16) : _mm512_setzero_ps();
+                r[i] = half + i < n ? load16(rows[half + i], d, mask, dtype) : _mm512_setzero_ps();
             transpose16(r);
             for (uint32_t i = 0; i < count; i++)
                 _mm512_store_ps(panel + (size_t)(d + i) * PANEL + half, r[i]);

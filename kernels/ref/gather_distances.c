@@ -5,16 +5,17 @@
 
 sac_status sac_gather_distances_ref(sac_stream *s, const struct sac_gather_distances_args *a)
 {
-    size_t at = 0;
-
     (void)s;
     for (size_t q = 0; q < a->query_count; q++) {
-        for (uint32_t i = 0; i < a->counts[q]; i++, at++) {
-            uint32_t row = a->rows[at];
+        for (size_t i = 0; i < a->counts[q]; i++) {
+            uint32_t row = a->rows[q * a->stride + i];
 
-            a->out[at] = row == UINT32_MAX ? INFINITY
-                                           : sac_row_distance(a->queries + q * a->dim, a->pages, a->page_rows,
-                                                              a->dtype, a->dim, a->distance, row);
+            a->out[q * a->stride + i] =
+                row == UINT32_MAX
+                    ? INFINITY
+                    : sac_row_distance(a->queries + q * a->dim,
+                                       sac_row_at(a->pages, a->page_rows, a->dtype, a->dim, row), a->dtype,
+                                       a->dim, a->distance);
         }
     }
     return SAC_OK;

@@ -10,35 +10,42 @@ struct results {
     size_t depth, count;
 };
 
-static void scan_page(const struct sac_pq_scan_args *a, const float *table, uint32_t page, uint32_t lines,
+static void scan_page(const struct sac_pq_scan_args *a, size_t q, unsigned char *page, uint32_t lines,
                       float base, struct results *results)
 {
-    for (uint32_t line = 0; line < lines; line++) {
-        float distance = base + a->page_bias[page][line];
+    const sac_pq_shape *pq = &a->pool.pq;
+    const float *table = a->tables + (q * pq->m << pq->nbits);
+    const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
 
-        for (uint32_t j = 0; j < a->pq.m; j++)
-            distance +=
-                table[((size_t)j << a->pq.nbits) + sac_page_code(&a->pq, a->page_codes[page], line, j)];
-        sac_list_insert(results->distance, results->slot, results->depth, &results->count, distance,
-                        a->page_slots[page][line]);
+    for (uint32_t line = 0; line < lines; line++) {
+        float distance = base + sac_page_bias(pq, page)[line];
+        uint32_t slot = sac_page_slots(pq, page)[line];
+
+        if (filter != NULL && !(filter[slot / 64] >> slot % 64 & 1))
+            continue;
+        for (uint32_t j = 0; j < pq->m; j++)
+            distance += table[((size_t)j << pq->nbits) + sac_page_code(pq, page, line, j)];
+        sac_list_insert(results->distance, results->slot, results->depth, &results->count, distance, slot);
     }
 }
 
 sac_status sac_pq_scan_ref(sac_stream *s, const struct sac_pq_scan_args *a)
 {
     (void)s;
+    assert(a->schedule == SAC_QUERY_MAJOR);
     for (size_t q = 0; q < a->query_count; q++) {
-        const float *table = a->tables + (q * a->pq.m << a->pq.nbits);
-        struct results results = {a->out_distance[q], a->out_slot[q], a->depths[q], 0};
+        struct results results = {a->out_distance + q * a->depth_stride, a->out_slot + q * a->depth_stride,
+                                  a->depths[q], 0};
 
-        assert(a->depths[q] >= 1);
+        assert(a->depths[q] >= 1 && a->depths[q] <= a->depth_stride);
         for (uint32_t p = 0; p < a->probe_counts[q]; p++) {
-            const sac_list_view *list = &a->lists[a->probes[q][p].list];
+            const sac_probe *probe = &a->probes[q * a->probe_stride + p];
+            const sac_list *list = &a->pool.lists[probe->list];
 
             for (uint32_t i = 0, rows = list->row_count; rows > 0; i++) {
                 uint32_t lines = rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS;
 
-                scan_page(a, table, list->pages[i], lines, a->probes[q][p].base, &results);
+                scan_page(a, q, a->pool.pages[a->pool.chains[list->first + i]], lines, probe->base, &results);
                 rows -= lines;
             }
         }
