@@ -38,11 +38,9 @@
 struct sac_backend {
     uint32_t abi;
     const char *name;
-    bool single_threaded, host_visible;
-    /* ref and cpu: fills device->ops, ->features and ->description; device->threads is set already. */
-    sac_status (*setup)(sac_device *device, const char *isa, sac_error *err);
-    /* Makes a device of this kind: all fields of sac_device but host and shards. `ordinal` counts devices of
-     * one kind. Its own fields may follow those of sac_device. */
+    bool host_visible;
+    /* Makes a device of this kind: its table, features, threads and description, and fields of its own behind
+     * those of sac_device; the registry does the rest. `ordinal` counts devices of one kind. */
     sac_status (*open)(const sac_device_options *options, uint32_t ordinal, sac_device **out, sac_error *err);
     void (*close)(sac_device *device); /* after its streams */
     void (*memory)(const sac_device *device, sac_device_memory *out);
@@ -52,7 +50,7 @@ struct sac_backend {
     void (*host_free)(sac_device *device, void *memory);
     sac_status (*stream_open)(sac_device *device, sac_stream **out, sac_error *err); /* without scratch */
     void (*stream_close)(sac_stream *stream);
-    /* Replaces the scratch, of which nothing is in use; leaves it as it was on failure. */
+    /* Replaces scratch and scratch_bytes, of which nothing is in use; leaves them as they were on failure. */
     sac_status (*stream_scratch)(sac_stream *stream, size_t bytes, sac_error *err);
     sac_status (*upload)(sac_stream *stream, void *to, const void *from, size_t bytes);
     sac_status (*download)(sac_stream *stream, void *to, const void *from, size_t bytes);

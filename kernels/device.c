@@ -1,78 +1,110 @@
-/* Memory and streams of devices whose memory is the host's: ref and cpu. */
+/* What device.h promises of every device: sizes are checked here, once, and the rest is the backend's. */
 #include "kernels/device.h"
 
 #include "kernels/backend.h"
 
 #include <assert.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 
-/* From this size on buffers ask for huge pages: a scan that jumps between the pages of inverted lists would
- * otherwise spend its time in the TLB. */
-#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+/* Arenas grow by doubling up to this size, then by multiples of it: a GPU has no room for twice a large one.
+ */
+#define SCRATCH_STEP ((size_t)64 << 20)
+#define SCRATCH_LEAST ((size_t)4096)
+
+const char *sac_device_describe(const sac_device *device)
+{
+    return device->description;
+}
+
+uint32_t sac_device_threads(const sac_device *device)
+{
+    return device->threads;
+}
+
+void sac_device_memory_describe(const sac_device *device, sac_device_memory *out)
+{
+    device->backend->memory(device, out);
+}
+
+bool sac_device_lost(const sac_device *device)
+{
+    for (uint32_t i = 1; i < device->shard_count; i++)
+        if (__atomic_load_n(&device->shards[i]->lost, __ATOMIC_ACQUIRE))
+            return true;
+    return __atomic_load_n(&device->lost, __ATOMIC_ACQUIRE);
+}
+
+const struct sac_ops *sac_device_ops(const sac_device *device)
+{
+    return &device->ops;
+}
 
 bool sac_device_host_visible(const sac_device *device)
 {
-    (void)device;
-    return true;
+    return device->backend->host_visible;
 }
 
-static size_t round_up(size_t bytes, size_t to)
+sac_device *sac_device_host(sac_device *device)
 {
-    return bytes > SIZE_MAX - (to - 1) ? SIZE_MAX : (bytes + to - 1) / to * to;
+    return device->host;
 }
 
-/* NULL where bytes cannot be had. */
-static void *aligned_bytes(size_t bytes)
+uint32_t sac_device_shard_count(const sac_device *device)
 {
-    size_t alignment = bytes >= HUGE_PAGE_BYTES ? HUGE_PAGE_BYTES : SAC_ALIGNMENT;
-    size_t rounded = round_up(bytes, SAC_ALIGNMENT);
-    void *memory = NULL;
+    return device->shard_count;
+}
 
-    if (rounded > PTRDIFF_MAX || posix_memalign(&memory, alignment, rounded) != 0)
-        return NULL;
-    if (bytes >= HUGE_PAGE_BYTES)
-        (void)madvise(memory, bytes / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES, MADV_HUGEPAGE); /* only a hint */
-    return memory;
+sac_device *sac_device_shard(sac_device *device, uint32_t i)
+{
+    assert(i < device->shard_count);
+    return i == 0 ? device : device->shards[i];
 }
 
 sac_status sac_buffer_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err)
 {
     size_t bytes;
 
-    (void)device;
     *out = NULL;
     if (__builtin_mul_overflow(count, size, &bytes))
         return sac_fail(err, SAC_DEVICE_MEMORY, "a buffer of %zu times %zu bytes is beyond any memory", count,
                         size);
-    if (bytes == 0)
-        return SAC_OK;
-    *out = aligned_bytes(bytes);
-    if (*out == NULL)
-        return sac_fail(err, SAC_DEVICE_MEMORY, "no memory for a buffer of %zu bytes: use a smaller batch",
-                        bytes);
-    return SAC_OK;
+    return bytes > 0 ? device->backend->buffer_alloc(device, bytes, out, err) : SAC_OK;
 }
 
 void sac_buffer_free(sac_device *device, void *buffer)
 {
-    (void)device;
-    free(buffer);
+    if (buffer != NULL)
+        device->backend->buffer_free(device, buffer);
+}
+
+sac_status sac_host_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err)
+{
+    size_t bytes;
+
+    *out = NULL;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        return sac_fail(err, SAC_NO_MEMORY, "%zu times %zu bytes are beyond any memory", count, size);
+    return bytes > 0 ? device->backend->host_alloc(device, bytes, out, err) : SAC_OK;
+}
+
+void sac_host_free(sac_device *device, void *memory)
+{
+    if (memory != NULL)
+        device->backend->host_free(device, memory);
 }
 
 sac_status sac_stream_open(sac_device *device, size_t scratch_bytes, sac_stream **out, sac_error *err)
 {
-    sac_stream *stream = calloc(1, sizeof *stream);
+    sac_stream *stream;
     sac_status st;
 
     *out = NULL;
-    if (stream == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for a stream");
+    st = device->backend->stream_open(device, &stream, err);
+    if (st != SAC_OK)
+        return st;
     stream->device = device;
     st = sac_stream_reserve(stream, scratch_bytes, err);
     if (st != SAC_OK) {
-        free(stream);
+        sac_stream_close(stream);
         return st;
     }
     *out = stream;
@@ -81,10 +113,8 @@ sac_status sac_stream_open(sac_device *device, size_t scratch_bytes, sac_stream 
 
 void sac_stream_close(sac_stream *stream)
 {
-    if (stream == NULL)
-        return;
-    free(stream->scratch);
-    free(stream);
+    if (stream != NULL)
+        stream->device->backend->stream_close(stream);
 }
 
 sac_device *sac_stream_device(const sac_stream *stream)
@@ -92,24 +122,30 @@ sac_device *sac_stream_device(const sac_stream *stream)
     return stream->device;
 }
 
+/* SIZE_MAX where no arena is that large. */
+static size_t arena_size(size_t need)
+{
+    size_t bytes = SCRATCH_LEAST;
+
+    if (need > SIZE_MAX - SCRATCH_STEP)
+        return SIZE_MAX;
+    if (need > SCRATCH_STEP)
+        return (need + SCRATCH_STEP - 1) / SCRATCH_STEP * SCRATCH_STEP;
+    while (bytes < need)
+        bytes *= 2;
+    return bytes;
+}
+
 sac_status sac_stream_reserve(sac_stream *stream, size_t scratch_bytes, sac_error *err)
 {
-    size_t bytes = 4096;
-    unsigned char *scratch;
+    sac_status st;
 
-    if (scratch_bytes <= stream->scratch_bytes)
+    if (stream->scratch != NULL && scratch_bytes <= stream->scratch_bytes)
         return SAC_OK;
-    while (bytes < scratch_bytes && bytes <= SIZE_MAX / 2)
-        bytes *= 2;
-    scratch = bytes >= scratch_bytes ? aligned_bytes(bytes) : NULL;
-    if (scratch == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for %zu bytes of scratch: use a smaller batch",
-                        scratch_bytes);
-    free(stream->scratch);
-    stream->scratch = scratch;
-    stream->scratch_bytes = bytes;
-    stream->scratch_used = 0;
-    return SAC_OK;
+    st = stream->device->backend->stream_scratch(stream, arena_size(scratch_bytes), err);
+    if (st == SAC_OK)
+        stream->scratch_used = 0;
+    return st;
 }
 
 sac_status sac_stream_borrow(sac_device *device, size_t scratch_bytes, sac_stream **out, sac_error *err)
@@ -149,50 +185,82 @@ void sac_stream_give_back(sac_stream *stream)
 
 sac_status sac_stream_upload(sac_stream *stream, void *device_to, const void *host_from, size_t bytes)
 {
-    (void)stream;
-    if (bytes > 0)
-        memcpy(device_to, host_from, bytes);
-    return SAC_OK;
+    return bytes > 0 ? stream->device->backend->upload(stream, device_to, host_from, bytes) : SAC_OK;
 }
 
 sac_status sac_stream_download(sac_stream *stream, void *host_to, const void *device_from, size_t bytes)
 {
-    (void)stream;
-    if (bytes > 0)
-        memcpy(host_to, device_from, bytes);
-    return SAC_OK;
+    return bytes > 0 ? stream->device->backend->download(stream, host_to, device_from, bytes) : SAC_OK;
+}
+
+sac_status sac_stream_copy(sac_stream *stream, void *device_to, const void *device_from, size_t bytes)
+{
+    return bytes > 0 ? stream->device->backend->copy(stream, device_to, device_from, bytes) : SAC_OK;
+}
+
+sac_status sac_stream_clear(sac_stream *stream, void *device_to, size_t bytes)
+{
+    return bytes > 0 ? stream->device->backend->clear(stream, device_to, bytes) : SAC_OK;
 }
 
 sac_status sac_stream_wait(sac_stream *stream)
 {
-    (void)stream;
-    return SAC_OK;
+    return stream->device->backend->wait(stream);
 }
 
-size_t sac_scratch_size(size_t count, size_t size)
+sac_status sac_event_open(sac_device *device, sac_event **out, sac_error *err)
 {
-    size_t bytes;
+    sac_status st;
 
-    if (__builtin_mul_overflow(count, size, &bytes))
-        return SIZE_MAX;
-    return round_up(bytes, SAC_ALIGNMENT);
+    *out = NULL;
+    st = device->backend->event_open(device, out, err);
+    if (st == SAC_OK)
+        (*out)->device = device;
+    return st;
 }
 
-size_t sac_scratch_add(size_t a, size_t b)
+void sac_event_close(sac_event *event)
 {
-    size_t sum;
-
-    return __builtin_add_overflow(a, b, &sum) ? SIZE_MAX : sum;
+    if (event != NULL)
+        event->device->backend->event_close(event);
 }
 
-void *sac_scratch_take(sac_stream *stream, size_t count, size_t size)
+sac_status sac_event_record(sac_event *event, sac_stream *stream)
 {
-    size_t bytes = sac_scratch_size(count, size);
-    void *piece;
+    assert(event->device == stream->device);
+    return stream->device->backend->event_record(event, stream);
+}
 
-    if (bytes > stream->scratch_bytes - stream->scratch_used)
-        return NULL;
-    piece = stream->scratch + stream->scratch_used;
-    stream->scratch_used += bytes;
-    return piece;
+sac_status sac_stream_await(sac_stream *stream, const sac_event *event)
+{
+    assert(event->device->backend == stream->device->backend);
+    return stream->device->backend->await(stream, event);
+}
+
+sac_status sac_stream_record_begin(sac_stream *stream)
+{
+    return stream->device->backend->record_begin(stream);
+}
+
+sac_status sac_stream_record_end(sac_stream *stream, sac_recording **out)
+{
+    sac_status st;
+
+    *out = NULL;
+    st = stream->device->backend->record_end(stream, out);
+    if (st == SAC_OK)
+        (*out)->device = stream->device;
+    return st;
+}
+
+sac_status sac_recording_play(sac_recording *recording, sac_stream *stream)
+{
+    assert(recording->device == stream->device);
+    return stream->device->backend->play(recording, stream);
+}
+
+void sac_recording_free(sac_recording *recording)
+{
+    if (recording != NULL)
+        recording->device->backend->recording_free(recording);
 }

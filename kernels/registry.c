@@ -1,17 +1,16 @@
-/* The one place that knows which devices this build has, and what "auto" means. */
+/* The one place that knows which kinds of devices there are, what their names mean, and what "auto" is. */
 #include "kernels/backend.h"
 #include "kernels/device.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS_MAX = 1024 };
+enum { THREADS_MAX = 1024, SHARDS_MAX = 64, ORDINAL_MAX = 255, NAME_MAX_BYTES = 32 };
 
-static const struct sac_backend *const backends[] = {
-    /* best first: "auto" takes the first */
-    &sac_backend_cpu,
-    &sac_backend_ref,
+/* One device to open. */
+struct place {
+    const struct sac_backend *backend;
+    uint32_t ordinal;
 };
 
 void sac_device_options_init(sac_device_options *options)
@@ -19,71 +18,88 @@ void sac_device_options_init(sac_device_options *options)
     *options = (sac_device_options){.name = "auto"};
 }
 
-/* NULL where there is none of that name. */
-static const struct sac_backend *backend_find(const char *name)
+/* "cuda" and "cuda:N". */
+static bool gpu_named(const char *name, uint32_t *ordinal)
 {
-    if (name == NULL || strcmp(name, "auto") == 0)
-        return backends[0];
-    for (size_t i = 0; i < sizeof backends / sizeof backends[0]; i++)
-        if (strcmp(name, backends[i]->name) == 0)
-            return backends[i];
-    return NULL;
+    char *end;
+    unsigned long n;
+
+    *ordinal = 0;
+    if (strcmp(name, "cuda") == 0)
+        return true;
+    if (strncmp(name, "cuda:", 5) != 0 || name[5] < '0' || name[5] > '9')
+        return false;
+    n = strtoul(name + 5, &end, 10);
+    *ordinal = (uint32_t)n;
+    return *end == '\0' && n <= ORDINAL_MAX;
 }
 
-static sac_status backend_missing(const char *name, sac_error *err)
+static sac_status place_find(const char *name, bool require_gpu, struct place *out, sac_error *err)
 {
-    if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
+    *out = (struct place){0};
+    if (gpu_named(name, &out->ordinal))
         return sac_fail(err, SAC_UNSUPPORTED,
                         "device %s: this build has no CUDA backend; use \"auto\" or \"cpu\"", name);
-    return sac_fail(err, SAC_INVALID_ARGUMENT, "device \"%s\" is unknown; use \"auto\", \"cpu\" or \"ref\"",
-                    name);
+    if (strcmp(name, "auto") == 0 && require_gpu)
+        return sac_fail(err, SAC_UNSUPPORTED, "a GPU is required: this build has no CUDA backend");
+    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+        out->backend = &sac_backend_cpu;
+    else if (strcmp(name, "ref") == 0)
+        out->backend = &sac_backend_ref;
+    else
+        return sac_fail(err, SAC_INVALID_ARGUMENT,
+                        "device \"%s\" is unknown; use \"auto\", \"cpu\", \"cuda:N\" or \"ref\"", name);
+    return SAC_OK;
 }
 
-sac_status sac_device_open(const sac_device_options *options, sac_device **out, sac_error *err)
+/* The devices that a name with commas stands for, all of one kind. */
+static sac_status places_find(const sac_device_options *options, struct place places[SHARDS_MAX],
+                              uint32_t *count, sac_error *err)
 {
-    sac_device_options defaults;
-    const struct sac_backend *backend;
-    sac_device *device;
-    sac_status st;
+    const char *rest = options->name;
 
-    *out = NULL;
-    sac_device_options_init(&defaults);
-    if (options == NULL)
-        options = &defaults;
-    backend = backend_find(options->name);
-    if (backend == NULL)
-        return backend_missing(options->name, err);
-    if (options->threads > THREADS_MAX)
-        return sac_fail(err, SAC_INVALID_ARGUMENT, "device threads %u: at most %d", options->threads,
-                        THREADS_MAX);
-    device = calloc(1, sizeof *device);
-    if (device == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for a device");
-    device->backend = backend;
-    device->threads = backend->single_threaded ? 1
-                      : options->threads > 0   ? options->threads
-                                               : sac_parallel_cores();
-    st = backend->setup(device, options->isa, err);
+    *count = 0;
+    do {
+        size_t bytes = strcspn(rest, ",");
+        char name[NAME_MAX_BYTES];
+        sac_status st;
+
+        if (*count == SHARDS_MAX || bytes >= sizeof name)
+            return sac_fail(err, SAC_INVALID_ARGUMENT,
+                            "device \"%s\" is unknown; use \"auto\", \"cpu\", \"cuda:N\" or \"ref\"",
+                            options->name);
+        memcpy(name, rest, bytes);
+        name[bytes] = '\0';
+        rest += bytes + 1;
+        st = place_find(name, options->require_gpu, &places[*count], err);
+        if (st != SAC_OK)
+            return st;
+        if (places[*count].backend != places[0].backend)
+            return sac_fail(err, SAC_INVALID_ARGUMENT, "device \"%s\": all of a list are of one kind",
+                            options->name);
+        ++*count;
+    } while (rest[-1] == ',');
+    return SAC_OK;
+}
+
+static sac_status one_open(const struct place *place, const sac_device_options *options, sac_device **out,
+                           sac_error *err)
+{
+    sac_device *device;
+    sac_status st = place->backend->open(options, place->ordinal, &device, err);
+
     if (st != SAC_OK)
-        goto fail_setup;
-    device->parallel = sac_parallel_open(device->threads);
-    if (device->parallel == NULL) {
-        st = sac_fail(err, SAC_NO_MEMORY, "cannot start %u threads for device %s", device->threads,
-                      backend->name);
-        goto fail_setup;
-    }
+        return st;
+    device->backend = place->backend;
+    device->shard_count = 1;
+    device->host = place->backend->host_visible ? device : NULL;
     pthread_mutex_init(&device->idle_lock, NULL);
     *out = device;
     return SAC_OK;
-fail_setup:
-    free(device);
-    return st;
 }
 
-void sac_device_close(sac_device *device)
+static void one_close(sac_device *device)
 {
-    if (device == NULL)
-        return;
     while (device->idle != NULL) {
         sac_stream *stream = device->idle;
 
@@ -91,21 +107,86 @@ void sac_device_close(sac_device *device)
         sac_stream_close(stream);
     }
     pthread_mutex_destroy(&device->idle_lock);
-    sac_parallel_close(device->parallel);
-    free(device);
+    device->backend->close(device);
 }
 
-const char *sac_device_describe(const sac_device *device)
+/* Opens what goes with the first device: its host, where it is not itself, and the other shards, who share
+ * that host. */
+static sac_status rest_open(sac_device *first, const struct place *places, uint32_t count,
+                            const sac_device_options *options, sac_error *err)
 {
-    return device->description;
+    const struct place cpu = {.backend = &sac_backend_cpu};
+    sac_status st = SAC_OK;
+
+    if (first->host == NULL) {
+        st = one_open(&cpu, options, &first->host, err);
+        if (st != SAC_OK)
+            return st;
+        first->threads = first->host->threads;
+    }
+    if (count == 1)
+        return SAC_OK;
+    first->shards = calloc(count, sizeof(sac_device *));
+    if (first->shards == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for a device");
+    first->shards[0] = first;
+    while (first->shard_count < count && st == SAC_OK) {
+        sac_device **next = &first->shards[first->shard_count];
+
+        st = one_open(&places[first->shard_count], options, next, err);
+        if (st != SAC_OK)
+            break;
+        if ((*next)->host == NULL)
+            (*next)->host = first->host;
+        (*next)->threads = first->threads;
+        first->shard_count++;
+    }
+    return st;
 }
 
-uint32_t sac_device_threads(const sac_device *device)
+sac_status sac_device_open(const sac_device_options *options, sac_device **out, sac_error *err)
 {
-    return device->threads;
+    sac_device_options chosen;
+    struct place places[SHARDS_MAX];
+    sac_device *device;
+    uint32_t count;
+    sac_status st;
+
+    *out = NULL;
+    sac_device_options_init(&chosen);
+    if (options != NULL)
+        chosen = *options;
+    if (chosen.name == NULL)
+        chosen.name = "auto";
+    if (chosen.threads > THREADS_MAX)
+        return sac_fail(err, SAC_INVALID_ARGUMENT, "device threads %u: at most %d", chosen.threads,
+                        THREADS_MAX);
+    st = places_find(&chosen, places, &count, err);
+    if (st != SAC_OK)
+        return st;
+    st = one_open(&places[0], &chosen, &device, err);
+    if (st != SAC_OK)
+        return st;
+    st = rest_open(device, places, count, &chosen, err);
+    if (st != SAC_OK) {
+        sac_device_close(device);
+        return st;
+    }
+    *out = device;
+    return SAC_OK;
 }
 
-const struct sac_ops *sac_device_ops(const sac_device *device)
+void sac_device_close(sac_device *device)
 {
-    return &device->ops;
+    sac_device *host;
+
+    if (device == NULL)
+        return;
+    for (uint32_t i = 1; i < device->shard_count; i++)
+        one_close(device->shards[i]);
+    free(device->shards);
+    host = device->host;
+    if (host != NULL && host != device)
+        one_close(host);
+    one_close(device);
 }

@@ -1,6 +1,7 @@
 /* The CPU device: the reference's table, upgraded slot by slot to the best this machine can run. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/cpu_features.h"
+#include "kernels/host_device.h"
 #include "kernels/ref/ref.h"
 
 #include <stdio.h>
@@ -84,19 +85,27 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 #endif
 }
 
-static sac_status cpu_setup(sac_device *device, const char *isa, sac_error *err)
+static sac_status cpu_open(const sac_device_options *options, uint32_t ordinal, sac_device **out,
+                           sac_error *err)
 {
+    sac_device *device;
+    uint32_t features;
     char text[64];
-    sac_status st = sac_cpu_features(isa, &device->features, err);
+    sac_status st = sac_cpu_features(options->isa, &features, err);
 
+    (void)ordinal;
+    if (st == SAC_OK)
+        st = sac_host_device_make(options->threads, &device, err);
     if (st != SAC_OK)
         return st;
+    device->features = features;
     sac_ref_ops_fill(&device->ops);
-    sac_cpu_ops_fill(&device->ops, device->features);
-    sac_cpu_features_text(device->features, text, sizeof text);
+    sac_cpu_ops_fill(&device->ops, features);
+    sac_cpu_features_text(features, text, sizeof text);
     snprintf(device->description, sizeof device->description, "cpu: %s, %u thread%s", text, device->threads,
              device->threads == 1 ? "" : "s");
+    *out = device;
     return SAC_OK;
 }
 
-const struct sac_backend sac_backend_cpu = {.name = "cpu", .setup = cpu_setup};
+const struct sac_backend sac_backend_cpu = {.name = "cpu", .open = cpu_open, SAC_HOST_DEVICE};

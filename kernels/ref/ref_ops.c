@@ -1,6 +1,8 @@
 /* The reference device: every slot of ops.h, in the order of ops.h. */
 #include "kernels/ref/ref.h"
 
+#include "kernels/host_device.h"
+
 #include <stdio.h>
 
 void sac_ref_ops_fill(struct sac_ops *ops)
@@ -43,13 +45,20 @@ void sac_ref_ops_fill(struct sac_ops *ops)
     };
 }
 
-static sac_status ref_setup(sac_device *device, const char *isa, sac_error *err)
+static sac_status ref_open(const sac_device_options *options, uint32_t ordinal, sac_device **out,
+                           sac_error *err)
 {
-    (void)isa;
-    (void)err;
+    sac_device *device;
+    sac_status st = sac_host_device_make(1, &device, err);
+
+    (void)options;
+    (void)ordinal;
+    if (st != SAC_OK)
+        return st;
     sac_ref_ops_fill(&device->ops);
     snprintf(device->description, sizeof device->description, "ref: plain C, 1 thread");
+    *out = device;
     return SAC_OK;
 }
 
-const struct sac_backend sac_backend_ref = {.name = "ref", .single_threaded = true, .setup = ref_setup};
+const struct sac_backend sac_backend_ref = {.name = "ref", .open = ref_open, SAC_HOST_DEVICE};
