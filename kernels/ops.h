@@ -64,7 +64,8 @@ struct sac_assign_args {
     float *distance;             /* [n], or NULL */
 };
 
-/* Sums and counts of the rows of each cluster: the update step of k-means. Overwrites sums and counts. */
+/* Sums and counts of the rows of each cluster: the update step of k-means. Overwrites sums and counts. The
+ * same input gives the same sums, to the bit. */
 struct sac_cluster_sums_args {
     const float *x; /* [n][dim] */
     size_t n;
@@ -355,8 +356,9 @@ struct sac_linear_params {
     bool residual; /* y += instead of y =; activation NONE and y_dtype SAC_F32 then */
 };
 
-/* y = activation(x W^T + b), or y += x W^T + b. Every row is computed as it would be alone: its result does
- * not depend, to the bit, on how many rows there are or on the number of threads. NaN and infinity stay in
+/* y = activation(x W^T + b), or y += x W^T + b. Every row is computed as it would be alone: on ref and cpu
+ * its result does not depend, to the bit, on how many rows there are or on the number of threads; on a GPU
+ * another number of rows may mean another order of additions, within the tolerance. NaN and infinity stay in
  * their row. Tolerance before the activation: 1e-5 * sum |x||w| with f32, after rounding x and w for bf16
  * too; a bf16 result adds 2^-7 relative. Activations: 2e-6 * (1 + |value|) where y is f32, 2e-4 * (1 +
  * |value|) where it is bf16. */

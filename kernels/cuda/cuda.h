@@ -84,6 +84,9 @@ void sac_linear_close_cuda(sac_linear *linear);
 sac_status sac_linear_cuda(sac_stream *s, const struct sac_linear_args *a);
 size_t sac_linear_scratch_cuda(const sac_device *d, const struct sac_linear_args *a);
 
+/* Ends sac_cuda_stream.blas; NULL is allowed. */
+void sac_cuda_blas_close(void *blas);
+
 /* The two schedules of pq_scan: pq_scan.cu chooses, these do the work. */
 sac_status sac_pq_scan_queries_cuda(sac_stream *s, const struct sac_pq_scan_args *a);
 size_t sac_pq_scan_queries_scratch_cuda(const sac_device *d, const struct sac_pq_scan_args *a);
