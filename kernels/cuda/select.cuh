@@ -7,7 +7,7 @@
  * A scanning kernel compares candidates with a threshold and pushes the few that pass into a reservoir; only
  * when that is full does the block look for a better threshold:
  *
- *     extern __shared__ uint64_t keys[];                     sac_reservoir_capacity(k, MORE) of them
+ *     SAC_SHARED_DYNAMIC(uint64_t, keys);                     sac_reservoir_capacity(k, MORE) of them
  *     __shared__ struct sac_reservoir_state state;
  *     struct sac_reservoir r;
  *
