@@ -19,11 +19,11 @@
 
 #ifdef __CUDACC__
 
-#define SAC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                           \
+#define SAC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     (kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__), cudaGetLastError())
 
-#define SAC_SHARED_DYNAMIC(type, name)                                                                       \
-    extern __shared__ __align__(128) unsigned char sac_shared_dynamic[];                                     \
+#define SAC_SHARED_DYNAMIC(type, name)                                   \
+    extern __shared__ __align__(128) unsigned char sac_shared_dynamic[]; \
     type *const name = reinterpret_cast<type *>(sac_shared_dynamic)
 
 #endif

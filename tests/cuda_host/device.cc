@@ -120,8 +120,8 @@ using namespace cuda_host;
 const char *cudaGetErrorName(cudaError_t error)
 {
     switch (error) {
-#define X(name, number, text)                                                                                \
-    case name:                                                                                               \
+#define X(name, number, text) \
+    case name:                \
         return #name;
         CUDA_HOST_ERRORS(X)
 #undef X
@@ -132,8 +132,8 @@ const char *cudaGetErrorName(cudaError_t error)
 const char *cudaGetErrorString(cudaError_t error)
 {
     switch (error) {
-#define X(name, number, text)                                                                                \
-    case name:                                                                                               \
+#define X(name, number, text) \
+    case name:                \
         return text;
         CUDA_HOST_ERRORS(X)
 #undef X
@@ -315,14 +315,16 @@ cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags)
     CUDA_HOST_TRY(check_device(peer));
     if (peer == device_of_thread || flags != 0)
         return report(cudaErrorInvalidDevice);
-    return peers[device_of_thread][peer].exchange(true) ? report(cudaErrorPeerAccessAlreadyEnabled) : cudaSuccess;
+    return peers[device_of_thread][peer].exchange(true) ? report(cudaErrorPeerAccessAlreadyEnabled)
+                                                        : cudaSuccess;
 }
 
 cudaError_t cudaDeviceDisablePeerAccess(int peer)
 {
     CUDA_HOST_TRY(sticky());
     CUDA_HOST_TRY(check_device(peer));
-    return peers[device_of_thread][peer].exchange(false) ? cudaSuccess : report(cudaErrorPeerAccessNotEnabled);
+    return peers[device_of_thread][peer].exchange(false) ? cudaSuccess
+                                                         : report(cudaErrorPeerAccessNotEnabled);
 }
 
 long long clock64()

@@ -76,8 +76,8 @@ cuda_host_fiber_first:
 static void *first_frame(unsigned char *top, void (*entry)(void *), void *argument)
 {
     void *frame[9] = {}; /* an odd number: the stack is aligned to 16 after ret has taken its address */
-    frame[2] = argument;                                     /* r13 */
-    frame[3] = reinterpret_cast<void *>(entry);              /* r12 */
+    frame[2] = argument; /* r13 */
+    frame[3] = reinterpret_cast<void *>(entry);                 /* r12 */
     frame[6] = reinterpret_cast<void *>(cuda_host_fiber_first); /* where ret goes */
     return std::memcpy(top - sizeof frame, frame, sizeof frame);
 }
@@ -157,7 +157,8 @@ static void registers_switch(context &from, context &to)
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
 /* makecontext passes ints only, so a pointer travels in two. */
-static void first_by_halves(unsigned entry_high, unsigned entry_low, unsigned argument_high, unsigned argument_low)
+static void first_by_halves(unsigned entry_high, unsigned entry_low, unsigned argument_high,
+                            unsigned argument_low)
 {
     const uint64_t entry = static_cast<uint64_t>(entry_high) << 32 | entry_low;
     const uint64_t argument = static_cast<uint64_t>(argument_high) << 32 | argument_low;

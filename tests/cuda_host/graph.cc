@@ -7,10 +7,10 @@
 namespace cuda_host
 {
 
-static std::atomic<int> global_captures;            /* captures in mode Global, of any thread */
-static __thread int thread_captures;                /* captures of this thread that are not Relaxed */
+static std::atomic<int> global_captures; /* captures in mode Global, of any thread */
+static __thread int thread_captures;     /* captures of this thread that are not Relaxed */
 static thread_local std::vector<std::shared_ptr<capture>> own_captures;
-static __thread cudaStreamCaptureMode thread_mode;  /* Relaxed: unsafe calls are this thread's own risk */
+static __thread cudaStreamCaptureMode thread_mode; /* Relaxed: unsafe calls are this thread's own risk */
 
 cudaError_t unsafe_call()
 {

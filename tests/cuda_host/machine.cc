@@ -100,7 +100,8 @@ void machine::run(const grid &g, const std::function<void()> &body)
     if (order_ == order::shuffle && blocks > 2)
         step = coprime(random_ >> 20, blocks);
     for (uint64_t i = 0; i < blocks; i++) {
-        blockIdx = {static_cast<unsigned>(at % g.blocks.x), static_cast<unsigned>(at / g.blocks.x % g.blocks.y),
+        blockIdx = {static_cast<unsigned>(at % g.blocks.x),
+                    static_cast<unsigned>(at / g.blocks.x % g.blocks.y),
                     static_cast<unsigned>(at / g.blocks.x / g.blocks.y)};
         run_block();
         at = (at + step) % blocks;
@@ -196,7 +197,8 @@ void machine::thread_ended()
     device_thread &t = threads_[current_];
 
     if (!t.copies.empty())
-        kernel_fault(here(), "a thread ends with %zu asynchronous copies that nobody waited for", t.copies.size());
+        kernel_fault(here(), "a thread ends with %zu asynchronous copies that nobody waited for",
+                     t.copies.size());
     t.state = thread_state::exited;
     live_--;
 }
@@ -227,7 +229,8 @@ void machine::check_mask(const char *what, uint32_t mask, site where)
         if ((mask >> i & 1u) == 0)
             continue;
         if (base + i >= thread_count_)
-            kernel_fault(where, "%s with mask %08x names lane %u, which the block does not have", what, mask, i);
+            kernel_fault(where, "%s with mask %08x names lane %u, which the block does not have", what, mask,
+                         i);
         if (threads_[base + i].state == thread_state::exited)
             kernel_fault(where, "%s with mask %08x names lane %u, which has exited", what, mask, i);
     }
@@ -287,8 +290,8 @@ block_votes machine::block_barrier(const char *what, int predicate, site where)
         if (other.state != thread_state::at_block)
             continue;
         if (other.what != what || !(other.where == where))
-            kernel_fault(where, "%s, while thread %u waits at %s of %s:%d", what, i, other.what, other.where.file,
-                         other.where.line);
+            kernel_fault(where, "%s, while thread %u waits at %s of %s:%d", what, i, other.what,
+                         other.where.file, other.where.line);
         break;
     }
     votes_ += predicate != 0;
@@ -313,7 +316,8 @@ void machine::block_release()
 void machine::named_barrier(unsigned id, unsigned threads, bool wait, site where)
 {
     if (id == 0 || id > 15 || threads == 0 || threads % 32 != 0 || threads > thread_count_)
-        kernel_fault(where, "named barrier %u for %u threads: ids are 1..15, threads whole warps", id, threads);
+        kernel_fault(where, "named barrier %u for %u threads: ids are 1..15, threads whole warps", id,
+                     threads);
     named_state &n = named_[id];
     if (n.arrived > 0 && n.expected != threads)
         kernel_fault(where, "named barrier %u for %u threads, where others say %u", id, threads, n.expected);
@@ -340,7 +344,8 @@ void machine::deadlock()
     const grid &g = *grid_;
     unsigned shown = 0;
 
-    fprintf(stderr, "cuda_host: kernel %s (%s:%d) cannot go on: block (%u,%u,%u), %u of %u threads have exited\n",
+    fprintf(stderr,
+            "cuda_host: kernel %s (%s:%d) cannot go on: block (%u,%u,%u), %u of %u threads have exited\n",
             g.kernel, g.where.file, g.where.line, blockIdx.x, blockIdx.y, blockIdx.z, thread_count_ - live_,
             thread_count_);
     for (unsigned i = 0; i < thread_count_ && shown < 40; i++) {
@@ -350,8 +355,8 @@ void machine::deadlock()
             continue;
         if (before != nullptr && before->state == t.state && before->where == t.where && i % 32 != 0)
             continue; /* one line for neighbours that wait together */
-        fprintf(stderr, "cuda_host:   thread (%u,%u,%u), warp %u lane %u and on, waits at %s", t.index.x, t.index.y,
-                t.index.z, i / 32, i % 32, t.what);
+        fprintf(stderr, "cuda_host:   thread (%u,%u,%u), warp %u lane %u and on, waits at %s", t.index.x,
+                t.index.y, t.index.z, i / 32, i % 32, t.what);
         if (t.state == thread_state::at_warp)
             fprintf(stderr, " with mask %08x", t.mask);
         fprintf(stderr, ", %s:%d\n", t.where.file, t.where.line);

@@ -14,7 +14,7 @@ struct allocation {
     size_t bytes;
     cudaMemoryType type;
     int device;
-    size_t mapped; /* bytes of its own mapping with a guard page behind it; 0: from the heap */
+    size_t mapped;   /* bytes of its own mapping with a guard page behind it; 0: from the heap */
     bool registered; /* memory of the caller's */
 };
 
@@ -180,7 +180,8 @@ cudaError_t copy_to_symbol(void *symbol, size_t symbol_bytes, const void *from, 
 
 using namespace cuda_host;
 
-/* ---- allocation ------------------------------------------------------------------------------------------ */
+/* ---- allocation ------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
@@ -303,7 +304,8 @@ cudaError_t cudaMemGetInfo(size_t *free, size_t *total)
     return cudaSuccess;
 }
 
-/* ---- copies ---------------------------------------------------------------------------------------------- */
+/* ---- copies ----------------------------------------------------------------------------------------------
+ */
 
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
                               size_t height, cudaMemcpyKind kind, cudaStream_t stream)
@@ -317,8 +319,8 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
         return report(cudaErrorInvalidValue);
     CUDA_HOST_TRY(check_copy(to, from, width, kind, &to_type, &from_type));
     CUDA_HOST_TRY(check_copy(static_cast<unsigned char *>(to) + (height - 1) * to_pitch,
-                             static_cast<const unsigned char *>(from) + (height - 1) * from_pitch, width, kind,
-                             &to_type, &from_type));
+                             static_cast<const unsigned char *>(from) + (height - 1) * from_pitch, width,
+                             kind, &to_type, &from_type));
     const auto copy = [=](const unsigned char *source) {
         const device_access access(-1);
         for (size_t y = 0; y < height; y++)
@@ -337,7 +339,8 @@ cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_
     return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
 {
     return cudaMemcpy2DAsync(to, bytes, from, bytes, bytes, 1, kind, stream);
 }

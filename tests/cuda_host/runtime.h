@@ -16,8 +16,8 @@ cudaError_t report(cudaError_t error);
 /* The sticky error of a lost device, or cudaSuccess: every call begins with it. */
 cudaError_t sticky();
 
-/* SACCADE_HOST_CUDA__FAIL: whether the allocation that is asked for now fails; whether the launch that is made
- * now loses the device. */
+/* SACCADE_HOST_CUDA__FAIL: whether the allocation that is asked for now fails; whether the launch that is
+ * made now loses the device. */
 bool allocation_fails();
 bool launch_fails();
 
@@ -55,11 +55,11 @@ class device_access
 
 } // namespace cuda_host
 
-#define CUDA_HOST_TRY(call)                                                                                  \
-    do {                                                                                                     \
-        const cudaError_t error_ = (call);                                                                   \
-        if (error_ != cudaSuccess)                                                                           \
-            return report(error_);                                                                           \
+#define CUDA_HOST_TRY(call)                \
+    do {                                   \
+        const cudaError_t error_ = (call); \
+        if (error_ != cudaSuccess)         \
+            return report(error_);         \
     } while (0)
 
 #endif

@@ -2,8 +2,8 @@
 #ifndef CUDA_HOST_SELFTEST_CUH
 #define CUDA_HOST_SELFTEST_CUH
 
-#include <cstdarg>
 #include <csetjmp>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <cuda_runtime.h>

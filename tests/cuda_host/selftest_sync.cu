@@ -1,14 +1,16 @@
 /* Barriers, warp operations, atomics and shared memory of the host run, and what it says of mistakes. */
 #include "selftest.cuh"
 
-/* ---- barriers and shared memory ------------------------------------------------------------------------- */
+/* ---- barriers and shared memory -------------------------------------------------------------------------
+ */
 
 template <int THREADS> __global__ void block_sum(const float *x, int n, float *out)
 {
     __shared__ float part[THREADS];
     const int t = static_cast<int>(threadIdx.x);
     float sum = 0;
-    for (int i = static_cast<int>(blockIdx.x) * THREADS + t; i < n; i += static_cast<int>(gridDim.x) * THREADS)
+    for (int i = static_cast<int>(blockIdx.x) * THREADS + t; i < n;
+         i += static_cast<int>(gridDim.x) * THREADS)
         sum += x[i];
     part[t] = sum;
     __syncthreads();
@@ -113,7 +115,8 @@ static void test_block_votes(void **)
     assert_cuda(cudaFree(out));
 }
 
-/* ---- warps ------------------------------------------------------------------------------------------------ */
+/* ---- warps ------------------------------------------------------------------------------------------------
+ */
 
 __global__ void shuffles(int *out)
 {
@@ -173,7 +176,8 @@ static void test_divergent_warp(void **)
     assert_cuda(cudaFree(out));
 }
 
-/* ---- atomics ---------------------------------------------------------------------------------------------- */
+/* ---- atomics ----------------------------------------------------------------------------------------------
+ */
 
 __global__ void count_all(unsigned *u, unsigned long long *wide, float *f, int *i)
 {
@@ -199,11 +203,13 @@ static void test_atomics(void **)
     assert_int_equal(from_device(wide, 1)[0], 5);
     assert_float_equal(from_device(f, 1)[0], 64.0f, 0);
     assert_int_equal(from_device(i, 1)[0], 64);
-    for (void *p : {static_cast<void *>(u), static_cast<void *>(wide), static_cast<void *>(f), static_cast<void *>(i)})
+    for (void *p :
+         {static_cast<void *>(u), static_cast<void *>(wide), static_cast<void *>(f), static_cast<void *>(i)})
         assert_cuda(cudaFree(p));
 }
 
-/* ---- mistakes --------------------------------------------------------------------------------------------- */
+/* ---- mistakes ---------------------------------------------------------------------------------------------
+ */
 
 __global__ void exits_early()
 {

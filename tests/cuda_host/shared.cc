@@ -72,7 +72,8 @@ static void read_symbols(const unsigned char *file, std::vector<extent> &out)
         const ElfW(Sym) *symbols = reinterpret_cast<const ElfW(Sym) *>(file + sections[i].sh_offset);
         const char *names = reinterpret_cast<const char *>(file + sections[sections[i].sh_link].sh_offset);
         for (size_t j = 0; j < sections[i].sh_size / sizeof(ElfW(Sym)); j++)
-            if (ELF64_ST_TYPE(symbols[j].st_info) == STT_TLS && std::strncmp(names + symbols[j].st_name, "_ZZ", 3) == 0)
+            if (ELF64_ST_TYPE(symbols[j].st_info) == STT_TLS &&
+                std::strncmp(names + symbols[j].st_name, "_ZZ", 3) == 0)
                 out.push_back({symbols[j].st_value, symbols[j].st_size});
     }
     if (!table)
@@ -153,7 +154,8 @@ void machine::copy_later(void *shared, const void *global, unsigned bytes, unsig
     if (!is_shared(shared, bytes))
         kernel_fault(where, "an asynchronous copy of %u bytes to what is not shared memory", bytes);
     if (reinterpret_cast<uintptr_t>(shared) % bytes != 0 || reinterpret_cast<uintptr_t>(global) % bytes != 0)
-        kernel_fault(where, "an asynchronous copy of %u bytes, from or to an address that is not aligned to them",
+        kernel_fault(where,
+                     "an asynchronous copy of %u bytes, from or to an address that is not aligned to them",
                      bytes);
     if (source_bytes > bytes)
         kernel_fault(where, "an asynchronous copy of %u bytes from %u", bytes, source_bytes);

@@ -127,7 +127,8 @@ cudaError_t submit(cudaStream_t stream, job work)
 
 static double now_milliseconds()
 {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
 }
 
 } // namespace cuda_host

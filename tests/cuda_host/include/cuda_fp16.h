@@ -27,9 +27,10 @@ static inline uint16_t half_from_float(float f)
     if (magnitude > 0x7f800000u)
         return 0x7fff; /* NaN, as the hardware writes it */
     if (magnitude >= 0x477ff000u)
-        return sign | 0x7c00; /* 65520 and above */
+        return sign | 0x7c00;    /* 65520 and above */
     if (magnitude < 0x38800000u) /* below 2^-14: the addition of 0.5 rounds at the right bit */
-        return static_cast<uint16_t>(sign | (bits_as<uint32_t>(bits_as<float>(magnitude) + 0.5f) - 0x3f000000u));
+        return static_cast<uint16_t>(sign |
+                                     (bits_as<uint32_t>(bits_as<float>(magnitude) + 0.5f) - 0x3f000000u));
     return static_cast<uint16_t>(sign | ((magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13));
 }
 

@@ -17,61 +17,61 @@ extern "C" {
 #define CUDART_VERSION 13000
 #define CUDART_CB
 
-#define CUDA_HOST_ERRORS(X) \
-    X(cudaSuccess, 0, "no error") \
-    X(cudaErrorInvalidValue, 1, "invalid argument") \
-    X(cudaErrorMemoryAllocation, 2, "out of memory") \
-    X(cudaErrorInitializationError, 3, "initialization error") \
-    X(cudaErrorCudartUnloading, 4, "cudart unloading") \
-    X(cudaErrorInvalidConfiguration, 9, "invalid configuration") \
-    X(cudaErrorInvalidMemcpyDirection, 21, "invalid memcpy direction") \
-    X(cudaErrorInsufficientDriver, 35, "insufficient driver") \
-    X(cudaErrorDevicesUnavailable, 46, "devices unavailable") \
-    X(cudaErrorInvalidDeviceFunction, 98, "invalid device function") \
-    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected") \
-    X(cudaErrorInvalidDevice, 101, "invalid device") \
-    X(cudaErrorDeviceUninitialized, 201, "device uninitialized") \
-    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image for device") \
-    X(cudaErrorECCUncorrectable, 214, "ecc uncorrectable") \
-    X(cudaErrorUnsupportedLimit, 215, "unsupported limit") \
-    X(cudaErrorPeerAccessUnsupported, 217, "peer access unsupported") \
-    X(cudaErrorInvalidPtx, 218, "invalid ptx") \
-    X(cudaErrorNvlinkUncorrectable, 220, "nvlink uncorrectable") \
-    X(cudaErrorOperatingSystem, 304, "operating system") \
-    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle") \
-    X(cudaErrorIllegalState, 401, "illegal state") \
-    X(cudaErrorSymbolNotFound, 500, "symbol not found") \
-    X(cudaErrorNotReady, 600, "device not ready") \
-    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered") \
-    X(cudaErrorLaunchOutOfResources, 701, "launch out of resources") \
-    X(cudaErrorLaunchTimeout, 702, "launch timeout") \
-    X(cudaErrorPeerAccessAlreadyEnabled, 704, "peer access already enabled") \
-    X(cudaErrorPeerAccessNotEnabled, 705, "peer access not enabled") \
-    X(cudaErrorContextIsDestroyed, 709, "context is destroyed") \
-    X(cudaErrorAssert, 710, "assert") \
+#define CUDA_HOST_ERRORS(X)                                                        \
+    X(cudaSuccess, 0, "no error")                                                  \
+    X(cudaErrorInvalidValue, 1, "invalid argument")                                \
+    X(cudaErrorMemoryAllocation, 2, "out of memory")                               \
+    X(cudaErrorInitializationError, 3, "initialization error")                     \
+    X(cudaErrorCudartUnloading, 4, "cudart unloading")                             \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration")                   \
+    X(cudaErrorInvalidMemcpyDirection, 21, "invalid memcpy direction")             \
+    X(cudaErrorInsufficientDriver, 35, "insufficient driver")                      \
+    X(cudaErrorDevicesUnavailable, 46, "devices unavailable")                      \
+    X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")               \
+    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                \
+    X(cudaErrorInvalidDevice, 101, "invalid device")                               \
+    X(cudaErrorDeviceUninitialized, 201, "device uninitialized")                   \
+    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image for device")          \
+    X(cudaErrorECCUncorrectable, 214, "ecc uncorrectable")                         \
+    X(cudaErrorUnsupportedLimit, 215, "unsupported limit")                         \
+    X(cudaErrorPeerAccessUnsupported, 217, "peer access unsupported")              \
+    X(cudaErrorInvalidPtx, 218, "invalid ptx")                                     \
+    X(cudaErrorNvlinkUncorrectable, 220, "nvlink uncorrectable")                   \
+    X(cudaErrorOperatingSystem, 304, "operating system")                           \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")              \
+    X(cudaErrorIllegalState, 401, "illegal state")                                 \
+    X(cudaErrorSymbolNotFound, 500, "symbol not found")                            \
+    X(cudaErrorNotReady, 600, "device not ready")                                  \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")    \
+    X(cudaErrorLaunchOutOfResources, 701, "launch out of resources")               \
+    X(cudaErrorLaunchTimeout, 702, "launch timeout")                               \
+    X(cudaErrorPeerAccessAlreadyEnabled, 704, "peer access already enabled")       \
+    X(cudaErrorPeerAccessNotEnabled, 705, "peer access not enabled")               \
+    X(cudaErrorContextIsDestroyed, 709, "context is destroyed")                    \
+    X(cudaErrorAssert, 710, "assert")                                              \
     X(cudaErrorHostMemoryAlreadyRegistered, 712, "host memory already registered") \
-    X(cudaErrorHostMemoryNotRegistered, 713, "host memory not registered") \
-    X(cudaErrorHardwareStackError, 714, "hardware stack error") \
-    X(cudaErrorIllegalInstruction, 715, "illegal instruction") \
-    X(cudaErrorMisalignedAddress, 716, "misaligned address") \
-    X(cudaErrorInvalidAddressSpace, 717, "invalid address space") \
-    X(cudaErrorInvalidPc, 718, "invalid pc") \
-    X(cudaErrorLaunchFailure, 719, "unspecified launch failure") \
-    X(cudaErrorNotPermitted, 800, "not permitted") \
-    X(cudaErrorNotSupported, 801, "not supported") \
-    X(cudaErrorSystemNotReady, 802, "system not ready") \
-    X(cudaErrorSystemDriverMismatch, 803, "system driver mismatch") \
-    X(cudaErrorStreamCaptureUnsupported, 900, "stream capture unsupported") \
-    X(cudaErrorStreamCaptureInvalidated, 901, "stream capture invalidated") \
-    X(cudaErrorStreamCaptureMerge, 902, "stream capture merge") \
-    X(cudaErrorStreamCaptureUnmatched, 903, "stream capture unmatched") \
-    X(cudaErrorStreamCaptureUnjoined, 904, "stream capture unjoined") \
-    X(cudaErrorStreamCaptureIsolation, 905, "stream capture isolation") \
-    X(cudaErrorStreamCaptureImplicit, 906, "stream capture implicit") \
-    X(cudaErrorCapturedEvent, 907, "captured event") \
-    X(cudaErrorStreamCaptureWrongThread, 908, "stream capture wrong thread") \
-    X(cudaErrorTimeout, 909, "timeout") \
-    X(cudaErrorGraphExecUpdateFailure, 910, "graph exec update failure") \
+    X(cudaErrorHostMemoryNotRegistered, 713, "host memory not registered")         \
+    X(cudaErrorHardwareStackError, 714, "hardware stack error")                    \
+    X(cudaErrorIllegalInstruction, 715, "illegal instruction")                     \
+    X(cudaErrorMisalignedAddress, 716, "misaligned address")                       \
+    X(cudaErrorInvalidAddressSpace, 717, "invalid address space")                  \
+    X(cudaErrorInvalidPc, 718, "invalid pc")                                       \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                   \
+    X(cudaErrorNotPermitted, 800, "not permitted")                                 \
+    X(cudaErrorNotSupported, 801, "not supported")                                 \
+    X(cudaErrorSystemNotReady, 802, "system not ready")                            \
+    X(cudaErrorSystemDriverMismatch, 803, "system driver mismatch")                \
+    X(cudaErrorStreamCaptureUnsupported, 900, "stream capture unsupported")        \
+    X(cudaErrorStreamCaptureInvalidated, 901, "stream capture invalidated")        \
+    X(cudaErrorStreamCaptureMerge, 902, "stream capture merge")                    \
+    X(cudaErrorStreamCaptureUnmatched, 903, "stream capture unmatched")            \
+    X(cudaErrorStreamCaptureUnjoined, 904, "stream capture unjoined")              \
+    X(cudaErrorStreamCaptureIsolation, 905, "stream capture isolation")            \
+    X(cudaErrorStreamCaptureImplicit, 906, "stream capture implicit")              \
+    X(cudaErrorCapturedEvent, 907, "captured event")                               \
+    X(cudaErrorStreamCaptureWrongThread, 908, "stream capture wrong thread")       \
+    X(cudaErrorTimeout, 909, "timeout")                                            \
+    X(cudaErrorGraphExecUpdateFailure, 910, "graph exec update failure")           \
     X(cudaErrorUnknown, 999, "unknown")
 
 typedef enum cudaError {
@@ -220,9 +220,11 @@ cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned flags);
 cudaError_t cudaHostUnregister(void *p);
 cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, const void *p);
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind);
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream CUDA_HOST_DEFAULT(0));
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind,
+                            cudaStream_t stream CUDA_HOST_DEFAULT(0));
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
-                              size_t height, enum cudaMemcpyKind kind, cudaStream_t stream CUDA_HOST_DEFAULT(0));
+                              size_t height, enum cudaMemcpyKind kind,
+                              cudaStream_t stream CUDA_HOST_DEFAULT(0));
 cudaError_t cudaMemcpyPeerAsync(void *to, int to_device, const void *from, int from_device, size_t bytes,
                                 cudaStream_t stream CUDA_HOST_DEFAULT(0));
 cudaError_t cudaMemset(void *p, int value, size_t bytes);
@@ -285,14 +287,16 @@ typedef struct cudaGraphExecUpdateResultInfo_st {
     enum cudaGraphExecUpdateResult result;
 } cudaGraphExecUpdateResultInfo;
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags CUDA_HOST_DEFAULT(0));
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags CUDA_HOST_DEFAULT(0));
 cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo *info);
 cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 
-/* ---- kernels -------------------------------------------------------------------------------------------- */
+/* ---- kernels --------------------------------------------------------------------------------------------
+ */
 
 enum cudaFuncAttribute {
     cudaFuncAttributeMaxDynamicSharedMemorySize = 8,
@@ -319,7 +323,8 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
 #ifdef __cplusplus
 }
 
-/* ---- what C++ adds ---------------------------------------------------------------------------------------- */
+/* ---- what C++ adds ----------------------------------------------------------------------------------------
+ */
 
 template <class T> static inline cudaError_t cudaMalloc(T **p, size_t bytes)
 {
@@ -341,15 +346,16 @@ cudaError_t copy_to_symbol(void *symbol, size_t symbol_bytes, const void *from, 
 }
 
 template <class T>
-static inline cudaError_t cudaMemcpyToSymbolAsync(const T &symbol, const void *from, size_t bytes, size_t offset = 0,
-                                                  cudaMemcpyKind = cudaMemcpyHostToDevice, cudaStream_t stream = 0)
+static inline cudaError_t cudaMemcpyToSymbolAsync(const T &symbol, const void *from, size_t bytes,
+                                                  size_t offset = 0, cudaMemcpyKind = cudaMemcpyHostToDevice,
+                                                  cudaStream_t stream = 0)
 {
-    return cuda_host::copy_to_symbol(const_cast<void *>(static_cast<const void *>(&symbol)), sizeof(T), from, bytes,
-                                     offset, stream);
+    return cuda_host::copy_to_symbol(const_cast<void *>(static_cast<const void *>(&symbol)), sizeof(T), from,
+                                     bytes, offset, stream);
 }
 template <class T>
-static inline cudaError_t cudaMemcpyToSymbol(const T &symbol, const void *from, size_t bytes, size_t offset = 0,
-                                             cudaMemcpyKind = cudaMemcpyHostToDevice)
+static inline cudaError_t cudaMemcpyToSymbol(const T &symbol, const void *from, size_t bytes,
+                                             size_t offset = 0, cudaMemcpyKind = cudaMemcpyHostToDevice)
 {
     return cudaMemcpyToSymbolAsync(symbol, from, bytes, offset);
 }
@@ -359,7 +365,8 @@ static inline cudaError_t cudaFuncSetAttribute(T *function, enum cudaFuncAttribu
 {
     return cudaFuncSetAttribute(reinterpret_cast<const void *>(function), attribute, value);
 }
-template <class T> static inline cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, T *function)
+template <class T>
+static inline cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, T *function)
 {
     return cudaFuncGetAttributes(attributes, reinterpret_cast<const void *>(function));
 }
@@ -367,8 +374,8 @@ template <class T>
 static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, T *function, int threads,
                                                                         size_t shared_bytes)
 {
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, reinterpret_cast<const void *>(function), threads,
-                                                         shared_bytes);
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, reinterpret_cast<const void *>(function),
+                                                         threads, shared_bytes);
 }
 
 #endif

@@ -39,16 +39,17 @@ template <class... P>
 static inline launcher<P...> make_launcher(const char *name, site where, void (*kernel)(P...), dim3 blocks,
                                            dim3 threads, size_t shared_bytes, cudaStream_t stream)
 {
-    return {{name, reinterpret_cast<const void *>(kernel), where, blocks, threads, shared_bytes, stream}, kernel};
+    return {{name, reinterpret_cast<const void *>(kernel), where, blocks, threads, shared_bytes, stream},
+            kernel};
 }
 
 } // namespace cuda_host
 
-#define SAC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                           \
-    cuda_host::make_launcher(#kernel, cuda_host::here(), kernel, grid, block, shared_bytes,                  \
+#define SAC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                          \
+    cuda_host::make_launcher(#kernel, cuda_host::here(), kernel, grid, block, shared_bytes, \
                              stream)(__VA_ARGS__)
 
-#define SAC_SHARED_DYNAMIC(type, name)                                                                       \
+#define SAC_SHARED_DYNAMIC(type, name) \
     type *const name = static_cast<type *>(cuda_host::shared_dynamic(alignof(type), cuda_host::here()))
 
 #endif

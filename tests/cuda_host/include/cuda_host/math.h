@@ -105,7 +105,8 @@ static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector)
 }
 static inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift)
 {
-    return static_cast<unsigned>(((static_cast<unsigned long long>(high) << 32 | low) << (shift & 31u)) >> 32);
+    return static_cast<unsigned>(((static_cast<unsigned long long>(high) << 32 | low) << (shift & 31u)) >>
+                                 32);
 }
 static inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift)
 {
@@ -141,16 +142,16 @@ static inline unsigned __dp4a(unsigned a, unsigned b, unsigned c)
 }
 
 /* Four bytes or two halves at a time. */
-#define CUDA_HOST_LANES(name, bits, expression)                                                              \
-    static inline unsigned name(unsigned x, unsigned y)                                                      \
-    {                                                                                                        \
-        const unsigned top = (1ull << (bits)) - 1;                                                           \
-        unsigned r = 0;                                                                                      \
-        for (int i = 0; i < 32; i += (bits)) {                                                               \
-            const unsigned a = x >> i & top, b = y >> i & top;                                               \
-            r |= ((expression) & top) << i;                                                                  \
-        }                                                                                                    \
-        return r;                                                                                            \
+#define CUDA_HOST_LANES(name, bits, expression)                \
+    static inline unsigned name(unsigned x, unsigned y)        \
+    {                                                          \
+        const unsigned top = (1ull << (bits)) - 1;             \
+        unsigned r = 0;                                        \
+        for (int i = 0; i < 32; i += (bits)) {                 \
+            const unsigned a = x >> i & top, b = y >> i & top; \
+            r |= ((expression)&top) << i;                      \
+        }                                                      \
+        return r;                                              \
     }
 
 CUDA_HOST_LANES(__vadd4, 8, a + b)
@@ -177,7 +178,8 @@ CUDA_HOST_LANES(__vcmpgtu2, 16, a > b ? top : 0u)
 CUDA_HOST_LANES(__vcmpgeu2, 16, a >= b ? top : 0u)
 
 /* CUDA's min and max for mixed arguments: the common type, unsigned where one of them is. */
-template <class A, class B, class = std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value>>
+template <class A, class B,
+          class = std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value>>
 static inline std::common_type_t<A, B> min(A a, B b)
 {
     typedef std::common_type_t<A, B> T;
@@ -186,7 +188,8 @@ static inline std::common_type_t<A, B> min(A a, B b)
     else
         return static_cast<T>(b) < static_cast<T>(a) ? static_cast<T>(b) : static_cast<T>(a);
 }
-template <class A, class B, class = std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value>>
+template <class A, class B,
+          class = std::enable_if_t<std::is_arithmetic<A>::value && std::is_arithmetic<B>::value>>
 static inline std::common_type_t<A, B> max(A a, B b)
 {
     typedef std::common_type_t<A, B> T;
@@ -281,22 +284,22 @@ static inline float __double2float_rn(double v)
     return static_cast<float>(v);
 }
 
-#define CUDA_HOST_TO_INTEGER(name, type)                                                                     \
-    static inline type name##_rn(float v)                                                                    \
-    {                                                                                                        \
-        return cuda_host::saturating<type>(nearbyintf(v));                                                   \
-    }                                                                                                        \
-    static inline type name##_rz(float v)                                                                    \
-    {                                                                                                        \
-        return cuda_host::saturating<type>(truncf(v));                                                       \
-    }                                                                                                        \
-    static inline type name##_rd(float v)                                                                    \
-    {                                                                                                        \
-        return cuda_host::saturating<type>(floorf(v));                                                       \
-    }                                                                                                        \
-    static inline type name##_ru(float v)                                                                    \
-    {                                                                                                        \
-        return cuda_host::saturating<type>(ceilf(v));                                                        \
+#define CUDA_HOST_TO_INTEGER(name, type)                   \
+    static inline type name##_rn(float v)                  \
+    {                                                      \
+        return cuda_host::saturating<type>(nearbyintf(v)); \
+    }                                                      \
+    static inline type name##_rz(float v)                  \
+    {                                                      \
+        return cuda_host::saturating<type>(truncf(v));     \
+    }                                                      \
+    static inline type name##_rd(float v)                  \
+    {                                                      \
+        return cuda_host::saturating<type>(floorf(v));     \
+    }                                                      \
+    static inline type name##_ru(float v)                  \
+    {                                                      \
+        return cuda_host::saturating<type>(ceilf(v));      \
     }
 
 CUDA_HOST_TO_INTEGER(__float2int, int)
@@ -306,15 +309,15 @@ CUDA_HOST_TO_INTEGER(__float2ull, unsigned long long)
 
 /* ---- memory and time ------------------------------------------------------------------------------- */
 
-#define CUDA_HOST_LOAD(name)                                                                                 \
-    template <class T> static inline T name(const T *p)                                                      \
-    {                                                                                                        \
-        return *p;                                                                                           \
+#define CUDA_HOST_LOAD(name)                            \
+    template <class T> static inline T name(const T *p) \
+    {                                                   \
+        return *p;                                      \
     }
-#define CUDA_HOST_STORE(name)                                                                                \
-    template <class T> static inline void name(T *p, T value)                                                \
-    {                                                                                                        \
-        *p = value;                                                                                          \
+#define CUDA_HOST_STORE(name)                                 \
+    template <class T> static inline void name(T *p, T value) \
+    {                                                         \
+        *p = value;                                           \
     }
 CUDA_HOST_LOAD(__ldg)
 CUDA_HOST_LOAD(__ldca)

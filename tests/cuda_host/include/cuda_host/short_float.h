@@ -5,25 +5,25 @@ struct alignas(4) CUDA_HOST_SHORT_PAIR {
     CUDA_HOST_SHORT_FLOAT x, y;
 };
 
-#define CUDA_HOST_BINARY(name, expression)                                                                   \
-    static inline CUDA_HOST_SHORT_FLOAT name(CUDA_HOST_SHORT_FLOAT p, CUDA_HOST_SHORT_FLOAT q)               \
-    {                                                                                                        \
-        const float a = p, b = q;                                                                            \
-        return CUDA_HOST_SHORT_FLOAT(expression);                                                            \
-    }                                                                                                        \
-    static inline CUDA_HOST_SHORT_PAIR name##2(CUDA_HOST_SHORT_PAIR p, CUDA_HOST_SHORT_PAIR q)               \
-    {                                                                                                        \
-        return {name(p.x, q.x), name(p.y, q.y)};                                                             \
+#define CUDA_HOST_BINARY(name, expression)                                                     \
+    static inline CUDA_HOST_SHORT_FLOAT name(CUDA_HOST_SHORT_FLOAT p, CUDA_HOST_SHORT_FLOAT q) \
+    {                                                                                          \
+        const float a = p, b = q;                                                              \
+        return CUDA_HOST_SHORT_FLOAT(expression);                                              \
+    }                                                                                          \
+    static inline CUDA_HOST_SHORT_PAIR name##2(CUDA_HOST_SHORT_PAIR p, CUDA_HOST_SHORT_PAIR q) \
+    {                                                                                          \
+        return {name(p.x, q.x), name(p.y, q.y)};                                               \
     }
-#define CUDA_HOST_COMPARISON(name, operation)                                                                \
-    static inline bool name(CUDA_HOST_SHORT_FLOAT p, CUDA_HOST_SHORT_FLOAT q)                                \
-    {                                                                                                        \
-        return static_cast<float>(p) operation static_cast<float>(q);                                        \
+#define CUDA_HOST_COMPARISON(name, operation)                                 \
+    static inline bool name(CUDA_HOST_SHORT_FLOAT p, CUDA_HOST_SHORT_FLOAT q) \
+    {                                                                         \
+        return static_cast<float>(p) operation static_cast<float>(q);         \
     }
-#define CUDA_HOST_OPERATOR(sign)                                                                             \
-    static inline CUDA_HOST_SHORT_FLOAT operator sign(CUDA_HOST_SHORT_FLOAT p, CUDA_HOST_SHORT_FLOAT q)      \
-    {                                                                                                        \
-        return CUDA_HOST_SHORT_FLOAT(static_cast<float>(p) sign static_cast<float>(q));                      \
+#define CUDA_HOST_OPERATOR(sign)                                                                        \
+    static inline CUDA_HOST_SHORT_FLOAT operator sign(CUDA_HOST_SHORT_FLOAT p, CUDA_HOST_SHORT_FLOAT q) \
+    {                                                                                                   \
+        return CUDA_HOST_SHORT_FLOAT(static_cast<float>(p) sign static_cast<float>(q));                 \
     }
 
 CUDA_HOST_BINARY(__hadd, a + b)
@@ -68,9 +68,8 @@ static inline bool __hisnan(CUDA_HOST_SHORT_FLOAT a)
 static inline CUDA_HOST_SHORT_FLOAT __hfma(CUDA_HOST_SHORT_FLOAT a, CUDA_HOST_SHORT_FLOAT b,
                                            CUDA_HOST_SHORT_FLOAT c)
 {
-    return CUDA_HOST_SHORT_FLOAT(static_cast<float>(static_cast<double>(static_cast<float>(a)) *
-                                                        static_cast<float>(b) +
-                                                    static_cast<float>(c)));
+    return CUDA_HOST_SHORT_FLOAT(static_cast<float>(
+        static_cast<double>(static_cast<float>(a)) * static_cast<float>(b) + static_cast<float>(c)));
 }
 static inline CUDA_HOST_SHORT_PAIR __hfma2(CUDA_HOST_SHORT_PAIR a, CUDA_HOST_SHORT_PAIR b,
                                            CUDA_HOST_SHORT_PAIR c)

@@ -76,8 +76,7 @@ template <class T> struct shuffle {
     }
 };
 
-template <class T>
-static inline T shuffled(const char *what, unsigned mask, T value, int from, site where)
+template <class T> static inline T shuffled(const char *what, unsigned mask, T value, int from, site where)
 {
     static_assert(std::is_trivially_copyable<T>::value && sizeof(T) <= 8, "a value of up to 8 bytes");
     shuffle<T> s{value, value, from};
@@ -155,8 +154,7 @@ template <class T, class F> struct reduction {
     }
 };
 
-template <class F, class T>
-static inline T reduced(const char *what, unsigned mask, T value, site where)
+template <class F, class T> static inline T reduced(const char *what, unsigned mask, T value, site where)
 {
     static_assert(std::is_same<T, int>::value || std::is_same<T, unsigned>::value, "int or unsigned");
     reduction<T, F> r{value};
@@ -185,10 +183,12 @@ struct max_values {
 
 } // namespace cuda_host
 
-template <class T> static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, CUDA_HOST_HERE)
+template <class T>
+static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, CUDA_HOST_HERE)
 {
     const int lane = static_cast<int>(cuda_host::lane());
-    return cuda_host::shuffled("__shfl_sync", mask, value, (lane & ~(width - 1)) | (from & (width - 1)), where);
+    return cuda_host::shuffled("__shfl_sync", mask, value, (lane & ~(width - 1)) | (from & (width - 1)),
+                               where);
 }
 
 template <class T>
@@ -196,7 +196,8 @@ static inline T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width
 {
     const int lane = static_cast<int>(cuda_host::lane());
     const int from = lane - static_cast<int>(delta);
-    return cuda_host::shuffled("__shfl_up_sync", mask, value, from < (lane & ~(width - 1)) ? lane : from, where);
+    return cuda_host::shuffled("__shfl_up_sync", mask, value, from < (lane & ~(width - 1)) ? lane : from,
+                               where);
 }
 
 template <class T>
@@ -204,7 +205,8 @@ static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int wid
 {
     const int lane = static_cast<int>(cuda_host::lane());
     const int from = lane + static_cast<int>(delta);
-    return cuda_host::shuffled("__shfl_down_sync", mask, value, from > (lane | (width - 1)) ? lane : from, where);
+    return cuda_host::shuffled("__shfl_down_sync", mask, value, from > (lane | (width - 1)) ? lane : from,
+                               where);
 }
 
 template <class T>
@@ -212,7 +214,8 @@ static inline T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32
 {
     const int lane = static_cast<int>(cuda_host::lane());
     const int from = lane ^ bits;
-    return cuda_host::shuffled("__shfl_xor_sync", mask, value, from > (lane | (width - 1)) ? lane : from, where);
+    return cuda_host::shuffled("__shfl_xor_sync", mask, value, from > (lane | (width - 1)) ? lane : from,
+                               where);
 }
 
 static inline unsigned __ballot_sync(unsigned mask, int predicate, CUDA_HOST_HERE)

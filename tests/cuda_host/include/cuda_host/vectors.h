@@ -4,38 +4,38 @@
 
 #include "language.h"
 
-#define CUDA_HOST_VECTOR(base, type)                                                                         \
-    struct base##1                                                                                           \
-    {                                                                                                        \
-        type x;                                                                                              \
-    };                                                                                                       \
-    struct alignas(2 * sizeof(type)) base##2                                                                 \
-    {                                                                                                        \
-        type x, y;                                                                                           \
-    };                                                                                                       \
-    struct base##3                                                                                           \
-    {                                                                                                        \
-        type x, y, z;                                                                                        \
-    };                                                                                                       \
-    struct alignas(sizeof(type) < 4 ? 4 * sizeof(type) : 16) base##4                                         \
-    {                                                                                                        \
-        type x, y, z, w;                                                                                     \
-    };                                                                                                       \
-    static inline base##1 make_##base##1(type x)                                                             \
-    {                                                                                                        \
-        return {x};                                                                                          \
-    }                                                                                                        \
-    static inline base##2 make_##base##2(type x, type y)                                                     \
-    {                                                                                                        \
-        return {x, y};                                                                                       \
-    }                                                                                                        \
-    static inline base##3 make_##base##3(type x, type y, type z)                                             \
-    {                                                                                                        \
-        return {x, y, z};                                                                                    \
-    }                                                                                                        \
-    static inline base##4 make_##base##4(type x, type y, type z, type w)                                     \
-    {                                                                                                        \
-        return {x, y, z, w};                                                                                 \
+#define CUDA_HOST_VECTOR(base, type)                                     \
+    struct base##1                                                       \
+    {                                                                    \
+        type x;                                                          \
+    };                                                                   \
+    struct alignas(2 * sizeof(type)) base##2                             \
+    {                                                                    \
+        type x, y;                                                       \
+    };                                                                   \
+    struct base##3                                                       \
+    {                                                                    \
+        type x, y, z;                                                    \
+    };                                                                   \
+    struct alignas(sizeof(type) < 4 ? 4 * sizeof(type) : 16) base##4     \
+    {                                                                    \
+        type x, y, z, w;                                                 \
+    };                                                                   \
+    static inline base##1 make_##base##1(type x)                         \
+    {                                                                    \
+        return {x};                                                      \
+    }                                                                    \
+    static inline base##2 make_##base##2(type x, type y)                 \
+    {                                                                    \
+        return {x, y};                                                   \
+    }                                                                    \
+    static inline base##3 make_##base##3(type x, type y, type z)         \
+    {                                                                    \
+        return {x, y, z};                                                \
+    }                                                                    \
+    static inline base##4 make_##base##4(type x, type y, type z, type w) \
+    {                                                                    \
+        return {x, y, z, w};                                             \
     }
 
 CUDA_HOST_VECTOR(char, signed char)
