@@ -228,6 +228,23 @@ typedef struct sac_index_info {
 } sac_index_info;
 void sac_index_describe(const sac_index *index, sac_index_info *out);
 
+/* What an index of `count` vectors will need, before there is one. Real lists and labels differ by a few per
+ * cent: pages are half full at the end of a list on the average, tables grow by steps. */
+typedef struct sac_plan {
+    char spec[64]; /* what "auto" would choose */
+    uint32_t nlist, m, nbits;
+    uint64_t bytes_codes; /* the device's memory: list pages */
+    uint64_t
+        bytes_vectors; /* for re-ranking or exact search; on a GPU what does not fit stays in host memory */
+    uint64_t bytes_other;    /* centroids, codebooks, directories */
+    uint64_t bytes_search;   /* one search of `batch` queries, while it runs */
+    uint64_t bytes_training; /* while it is trained */
+    uint64_t bytes_host;     /* the host's memory: labels, positions */
+} sac_plan;
+/* Errors: SAC_INVALID_ARGUMENT (spec, dimension), SAC_TOO_LARGE. */
+sac_status sac_index_plan(const sac_index_params *params, uint64_t count, uint32_t batch, sac_plan *out,
+                          sac_error *err);
+
 /* Writes a checkpoint of the whole index, or of everything but the vectors for re-ranking (with_vectors
  * false: whoever loads it brings the vectors back by label, as a collection does). Written beside the
  * target, synced, then renamed over it. */

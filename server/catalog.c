@@ -132,6 +132,11 @@ const char *sac_catalog_device(const sac_catalog *catalog)
     return sac_device_describe(catalog->device);
 }
 
+bool sac_catalog_lost(const sac_catalog *catalog)
+{
+    return sac_device_lost(catalog->device);
+}
+
 sac_database *sac_catalog_database(const sac_catalog *catalog)
 {
     return catalog->database;

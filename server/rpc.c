@@ -141,7 +141,10 @@ size_t sac_rpc_error_text(char text[SAC_RPC_ERROR_SIZE], const sac_error *error,
         snprintf(retry, sizeof retry, "retry_after_ms=%u", hint->retry_after_ms);
     if (hint != NULL && hint->outcome != NULL)
         snprintf(outcome, sizeof outcome, "outcome=%s", hint->outcome);
-    n = snprintf(text, SAC_RPC_ERROR_SIZE, "%s: %s", sac_status_name(error->status), error->text);
+    /* A server whose device is lost is about to end: to its clients it is no more than unavailable. */
+    n = snprintf(text, SAC_RPC_ERROR_SIZE, "%s: %s",
+                 sac_status_name(error->status == SAC_DEVICE_LOST ? SAC_UNAVAILABLE : error->status),
+                 error->text);
     if (retry[0] != '\0' || outcome[0] != '\0')
         n += snprintf(text + n, SAC_RPC_ERROR_SIZE - (size_t)n, " [%s%s%s]", retry,
                       retry[0] != '\0' && outcome[0] != '\0' ? " " : "", outcome);

@@ -16,11 +16,13 @@
 #include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #define SWEEP_MS 100u
+#define LOST_DRAIN_MS 500u
 #define LATE_NS 200000000u /* of the sweep: worth a line in the log */
 
 struct sac_server {
@@ -38,6 +40,7 @@ struct sac_server {
     uv_signal_t sigterm, sigint;
     bool signals_open, handles_open;
     atomic_uint stops; /* how often stopping was asked for */
+    bool lost;         /* the device is; draining because of it */
     uint64_t sweep_due_ns, drain_end_ns;
 };
 
@@ -56,10 +59,19 @@ static void add_points(void *context, struct sac_entry *entry)
     sac_text_add(points->text, points->format, entry->name, (unsigned long long)atomic_load(&entry->points));
 }
 
+/* Computed when it is asked for, so that nobody is sent here between a failure and its discovery. */
+static const char *state(const struct sac_server *server)
+{
+    return sac_catalog_lost(server->core.catalog) ? "device lost"
+           : server->hub.draining                 ? "draining"
+                                                  : "ready";
+}
+
 static int page(void *context, const char *path, struct sac_text *text)
 {
     struct sac_server *server = context;
-    bool ready = !server->hub.draining;
+    const char *now = state(server);
+    bool ready = strcmp(now, "ready") == 0;
     struct points points = {text, "saccade_points{collection=\"%s\"} %llu\n"};
 
     if (strcmp(path, "/livez") == 0) {
@@ -67,13 +79,13 @@ static int page(void *context, const char *path, struct sac_text *text)
         return 200;
     }
     if (strcmp(path, "/readyz") == 0) {
-        sac_text_add(text, ready ? "ok\n" : "draining\n");
+        sac_text_add(text, "%s\n", ready ? "ok" : now);
         return ready ? 200 : 503;
     }
     if (strcmp(path, "/healthz") == 0) {
         struct sac_metrics *metrics = &server->core.metrics;
-        sac_text_add(text, "state: %s\nversion: %s\ndevice: %s\nuptime_s: %.1f\n",
-                     ready ? "ready" : "draining", sac_version(), sac_catalog_device(server->core.catalog),
+        sac_text_add(text, "state: %s\nversion: %s\ndevice: %s\nuptime_s: %.1f\n", now, sac_version(),
+                     sac_catalog_device(server->core.catalog),
                      (double)(sac_now_ns() - metrics->started_ns) * 1e-9);
         sac_text_add(text, "connections: %u\nin_flight: %llu\n", server->hub.count,
                      (unsigned long long)sac_counted(&metrics->in_flight));
@@ -117,17 +129,22 @@ static void finish_if_quiet(struct sac_server *server)
         finish(server);
 }
 
+static void drain(struct sac_server *server, uint32_t milliseconds)
+{
+    if (server->hub.draining)
+        return;
+    server->hub.draining = true;
+    server->drain_end_ns = uv_hrtime() + (uint64_t)milliseconds * 1000000;
+    close_listeners(server);
+    sac_log(SAC_LOG_INFO, "draining", "connections=%u in_flight=%llu", server->hub.count,
+            (unsigned long long)sac_counted(&server->core.metrics.in_flight));
+}
+
 static void on_stop(uv_async_t *async)
 {
     struct sac_server *server = async->data;
 
-    if (!server->hub.draining) {
-        server->hub.draining = true;
-        server->drain_end_ns = uv_hrtime() + (uint64_t)server->config.limits.drain_ms * 1000000;
-        close_listeners(server);
-        sac_log(SAC_LOG_INFO, "draining", "connections=%u in_flight=%llu", server->hub.count,
-                (unsigned long long)sac_counted(&server->core.metrics.in_flight));
-    }
+    drain(server, server->config.limits.drain_ms);
     if (atomic_load(&server->stops) > 1)
         finish(server);
     else
@@ -149,6 +166,17 @@ static void on_signal(uv_signal_t *handle, int number)
     if (atomic_load(&server->stops) > 0)
         _exit(1);
     sac_server_stop(server);
+}
+
+/* Only a new process can use a lost device, so this one ends, for its supervisor to start another. Requests
+ * in flight fail by themselves; a device that hangs instead is not waited for. */
+static void leave_if_lost(struct sac_server *server)
+{
+    if (server->lost || !sac_catalog_lost(server->core.catalog))
+        return;
+    server->lost = true;
+    sac_log(SAC_LOG_ERROR, "the device is lost", "device=\"%s\"", sac_catalog_device(server->core.catalog));
+    drain(server, LOST_DRAIN_MS);
 }
 
 /* ---- loop -----------------------------------------------------------------------------------------------
@@ -181,6 +209,7 @@ static void on_sweep(uv_timer_t *timer)
         sac_log(SAC_LOG_WARN, "the event loop was blocked", "ms=%llu", (unsigned long long)(late / 1000000));
     server->sweep_due_ns = now + SWEEP_MS * 1000000u;
     sac_hub_sweep(&server->hub);
+    leave_if_lost(server);
     if (server->hub.draining && now > server->drain_end_ns)
         finish(server);
     else
@@ -402,6 +431,10 @@ sac_status sac_server_run(const struct sac_server_config *config, sac_error *err
     uv_signal_start(&server->sigterm, on_signal, SIGTERM);
     uv_signal_start(&server->sigint, on_signal, SIGINT);
     sac_server_loop(server);
+    if (server->lost)
+        st =
+            sac_fail(err, SAC_DEVICE_LOST, "%s failed in a way that only a new process can mend: start again",
+                     sac_catalog_device(server->core.catalog));
     sac_server_close(server);
-    return SAC_OK;
+    return st;
 }

@@ -83,8 +83,9 @@ void sac_server_config_init(struct sac_server_config *config);
 /* Serves until SIGTERM or SIGINT, then stops accepting, answers what is in flight (at most drain_ms) and
  * returns SAC_OK; a second signal ends the process at once (what was acknowledged is on disk). SIGPIPE is
  * ignored from here on. Errors: SAC_INVALID_ARGUMENT (a field out of range, a host that is not loopback),
- * SAC_BUSY (another process has the directory), SAC_IO (address in use), and what opening a device, a
- * database or a model gives. */
+ * SAC_BUSY (another process has the directory), SAC_IO (address in use), what opening a device, a database or
+ * a model gives, and SAC_DEVICE_LOST: a GPU failed while serving; it was not ready from that moment on,
+ * requests in flight got UNAVAILABLE, and only a new process can go on. */
 sac_status sac_server_run(const struct sac_server_config *config, sac_error *err);
 
 typedef struct sac_server sac_server;

@@ -1,0 +1,97 @@
+/* What an index will need, before it is needed: the same arithmetic that lists, vectors and labels follow
+ * when they grow, for a count that is not there yet. */
+#include "engine/index_spec.h"
+#include "engine/ivf.h"
+#include "engine/saccade.h"
+#include "engine/vectors.h"
+#include "kernels/page.h"
+
+#include <string.h>
+
+#define LABEL_BYTES 14u      /* a label, its bit, and its share of the table from labels to slots */
+#define MEAN_DEPTH 128u      /* candidates of a search that asks for the default recall: about */
+#define MEAN_PROBE_SHARE 32u /* it probes one list in so many, about */
+
+static uint64_t list_pages(const sac_index_spec *spec, uint64_t count)
+{
+    /* The last page of a list is half full, on the average. */
+    return count / SAC_PAGE_ROWS + (spec->nlist + 1) / 2 + 1;
+}
+
+static sac_pq_shape pq_shape(const sac_index_spec *spec)
+{
+    return (sac_pq_shape){.m = spec->m, .nbits = spec->nbits, .dsub = spec->coded_dim / spec->m};
+}
+
+static void plan_lists(const sac_index_spec *spec, uint32_t dim, uint64_t count, sac_plan *out)
+{
+    sac_pq_shape pq = pq_shape(spec);
+    uint64_t pages = list_pages(spec, count), floats;
+
+    floats = (uint64_t)spec->nlist * (spec->coded_dim + 2) + (((uint64_t)pq.m << pq.nbits) * pq.dsub);
+    if (spec->rotate)
+        floats += 2 * (uint64_t)dim * spec->coded_dim;
+    out->bytes_codes = pages * sac_page_bytes(&pq);
+    /* Directory: a pointer a page, a page number in its chain (with room to grow), two numbers a list. */
+    out->bytes_other = floats * sizeof(float) + pages * (sizeof(void *) + 2 * sizeof(uint32_t)) +
+                       spec->nlist * sizeof(sac_list);
+    out->bytes_host += count * sizeof(uint32_t); /* positions */
+}
+
+/* Memory of a search beyond the index: queries, tables, probes and candidates, as device memory. */
+static uint64_t search_bytes(const sac_index_spec *spec, uint32_t dim, uint64_t count, uint32_t batch)
+{
+    uint64_t each = 2 * (uint64_t)dim * sizeof(float);
+
+    if (spec->nlist == 0)
+        return batch * (each + 64 * (sizeof(float) + sizeof(uint32_t)));
+    each += (uint64_t)spec->coded_dim * sizeof(float);
+    each += (spec->nlist / MEAN_PROBE_SHARE + 1) * 2 * sizeof(sac_probe);
+    each += (uint64_t)MEAN_DEPTH * 4 * (sizeof(float) + sizeof(uint32_t));
+    if (count > 0)
+        each += ((uint64_t)spec->m << spec->nbits) * sizeof(float);
+    return batch * each;
+}
+
+static uint64_t training_bytes(const sac_index_spec *spec, uint32_t dim, uint64_t count)
+{
+    uint64_t rows = spec->nlist > 0 ? sac_ivf_train_max(spec) : 0;
+
+    rows = rows < count ? rows : count;
+    /* The sample, residuals of a part of it, and what assignment and update need of it. */
+    return rows * (2 * (uint64_t)dim * sizeof(float) + 24);
+}
+
+sac_status sac_index_plan(const sac_index_params *params, uint64_t count, uint32_t batch, sac_plan *out,
+                          sac_error *err)
+{
+    uint32_t dim = params->dim;
+    sac_index_spec spec;
+    sac_vectors vectors;
+    sac_status st;
+
+    *out = (sac_plan){0};
+    if (dim < 1 || dim > SAC_DIM_MAX)
+        return sac_fail(err, SAC_INVALID_ARGUMENT, "vectors of %u components: use 1 to %u", dim, SAC_DIM_MAX);
+    if (count >= UINT32_MAX)
+        return sac_fail(err, SAC_TOO_LARGE, "an index holds at most %u vectors: split a larger collection",
+                        UINT32_MAX - 1);
+    st = sac_index_spec_parse(params->spec, dim, &spec, err);
+    if (st != SAC_OK)
+        return st;
+    if (spec.automatic)
+        sac_index_spec_choose(count, count, dim, &spec);
+    sac_index_spec_format(&spec, dim, out->spec, sizeof out->spec);
+    out->nlist = spec.nlist;
+    out->m = spec.m;
+    out->nbits = spec.nbits;
+    if (spec.nlist > 0)
+        plan_lists(&spec, dim, count, out);
+    vectors = (sac_vectors){.dim = dim, .dtype = spec.dtype};
+    out->bytes_vectors = count * (sac_vectors_row_bytes(&vectors) + sizeof(float));
+    out->bytes_other += count / 8; /* the bitmap of live slots */
+    out->bytes_host += count * LABEL_BYTES;
+    out->bytes_search = search_bytes(&spec, dim, count, batch);
+    out->bytes_training = training_bytes(&spec, dim, count);
+    return SAC_OK;
+}
