@@ -110,7 +110,7 @@ int cluster_bits(uint32_t k)
 {
     int bits = 1;
 
-    while (bits < 32 && k - 1 >> bits != 0)
+    while (bits < 32 && (k - 1) >> bits != 0)
         bits++;
     return bits;
 }

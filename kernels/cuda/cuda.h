@@ -17,13 +17,13 @@
 #ifndef SACCADE_CUDA_H
 #define SACCADE_CUDA_H
 
+#include <cuda_runtime_api.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #include "kernels/backend.h"
-
-#include <cuda_runtime_api.h>
 
 typedef struct sac_cuda_device {
     sac_device base;

@@ -99,8 +99,8 @@ __device__ __forceinline__ void offer(nearest_word &best, float distance, uint32
 
 __global__ void __launch_bounds__(THREADS) encode_kernel(struct sac_pq_encode_args a)
 {
-    __shared__ float rows[SLICE][ROWS + PAD];
-    __shared__ float words[SLICE][WORDS + PAD];
+    __shared__ __align__(16) float rows[SLICE][ROWS + PAD];
+    __shared__ __align__(16) float words[SLICE][WORDS + PAD];
     uint32_t count = 1u << a.pq.nbits, j = blockIdx.y;
     uint32_t word_lane = threadIdx.x % 16, row_lane = threadIdx.x / 16;
     size_t row0 = (size_t)blockIdx.x * ROWS;
