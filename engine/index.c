@@ -78,7 +78,7 @@ static sac_status prepare(const sac_index *index, sac_workspace *ws, size_t n, c
                           sac_span *out)
 {
     if (!sac_workspace_span(ws, n, index->dim * sizeof(float), out))
-        return SAC_NO_MEMORY;
+        return ws->status;
     for (size_t i = 0; i < n; i++)
         sac_index_copy_vector(index, vectors + i * index->dim, (float *)out->host + i * index->dim);
     return sac_span_push(ws, out);
@@ -130,7 +130,12 @@ sac_status sac_index_create(sac_device *device, const sac_index_params *params, 
     index->trained = spec.nlist == 0 && !spec.automatic;
     init_locks(index);
     sac_workspace_pool_init(&index->workspaces, device);
-    sac_vectors_init(&index->vectors, device, params->dim, spec.dtype);
+    sac_labels_init(&index->labels, device);
+    st = sac_vectors_init(&index->vectors, device, params->dim, spec.dtype, err);
+    if (st != SAC_OK) {
+        sac_index_close(index);
+        return st;
+    }
     *out = index;
     return SAC_OK;
 }
@@ -178,7 +183,7 @@ static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t 
     *count = n < most ? n : most;
     rows = sac_workspace_host(ws, *count, sizeof *rows);
     if (rows == NULL || !sac_workspace_span(ws, *count, index->dim * sizeof(float), out))
-        return SAC_NO_MEMORY;
+        return ws->status;
     sac_random_sample(&random, n, *count, rows);
     for (size_t i = 0; st == SAC_OK && i < *count; i++) {
         const float *x = vectors + rows[i] * index->dim;
@@ -324,12 +329,19 @@ static void remove_labels(sac_index *index, size_t n, const uint64_t *labels)
         sac_labels_remove(&index->labels, labels[i]);
 }
 
+static sac_status sync_labels(sac_index *index, sac_workspace *ws)
+{
+    sac_status st = sac_labels_sync(&index->labels, ws->stream);
+
+    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "cannot update the labels: %s", sac_status_text(st));
+}
+
 /* Makes coded rows visible. Locked for writing. */
 static sac_status append(sac_index *index, sac_workspace *ws, size_t n, const sac_span *x,
                          const uint64_t *labels, const sac_ivf_entries *entries)
 {
     uint32_t *slots = sac_workspace_host(ws, n, sizeof *slots);
-    sac_status st = slots == NULL ? SAC_NO_MEMORY : sac_labels_reserve(&index->labels, n, ws->err);
+    sac_status st = slots == NULL ? ws->status : sac_labels_reserve(&index->labels, ws->stream, n, ws->err);
 
     if (st != SAC_OK)
         return st;
@@ -340,6 +352,10 @@ static sac_status append(sac_index *index, sac_workspace *ws, size_t n, const sa
         st = sac_vectors_write(&index->vectors, ws, n, x->device, slots);
     if (st == SAC_OK && index->ivf != NULL)
         st = sac_ivf_append(index->ivf, ws, entries, slots);
+    if (st == SAC_OK)
+        st = sync_labels(index, ws);
+    if (st == SAC_OK)
+        st = sac_workspace_wait(ws);
     if (st != SAC_OK)
         remove_labels(index, n, labels);
     return st;
@@ -378,6 +394,18 @@ static sac_status delete_label(sac_index *index, sac_workspace *ws, uint64_t lab
     return st;
 }
 
+/* Brings the device up to date, whether all went well or not. */
+static sac_status finish_deletion(sac_index *index, sac_workspace *ws, sac_status st)
+{
+    sac_status synced = sync_labels(index, ws);
+
+    if (synced == SAC_OK && index->ivf != NULL)
+        synced = sac_lists_sync(&index->ivf->lists, ws);
+    if (synced == SAC_OK)
+        synced = sac_workspace_wait(ws);
+    return st == SAC_OK ? synced : st;
+}
+
 static sac_status delete_labels(sac_index *index, sac_workspace *ws, size_t n, const uint64_t *labels,
                                 size_t *removed)
 {
@@ -389,6 +417,7 @@ static sac_status delete_labels(sac_index *index, sac_workspace *ws, size_t n, c
         pthread_rwlock_wrlock(&index->lock);
         for (; st == SAC_OK && i < end; i++)
             st = delete_label(index, ws, labels[i], removed);
+        st = finish_deletion(index, ws, st);
         pthread_rwlock_unlock(&index->lock);
     }
     return st;
@@ -470,7 +499,7 @@ static sac_status read_vector(const sac_index *index, sac_workspace *ws, uint64_
     if (slot == SAC_NO_SLOT)
         return sac_fail(ws->err, SAC_NOT_FOUND, "the index holds no label %llu", (unsigned long long)label);
     if (!sac_workspace_span(ws, 1, index->dim * sizeof(float), &row))
-        return SAC_NO_MEMORY;
+        return ws->status;
     st = sac_vectors_read(&index->vectors, ws, 1, &slot, row.device);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &row);

@@ -193,7 +193,7 @@ static sac_status get_labels(struct reader *r)
 {
     sac_labels *labels = &r->index->labels;
     uint64_t chunk[512] = {0};
-    sac_status st = sac_labels_reserve(labels, r->header.count, r->err);
+    sac_status st = sac_labels_reserve(labels, r->ws->stream, r->header.count, r->err);
 
     open_section(r, SAC_SECTION_LABELS);
     for (uint32_t i = 0; st == SAC_OK && i < r->header.count;) {
@@ -206,6 +206,8 @@ static sac_status get_labels(struct reader *r)
                 sac_labels_insert(labels, chunk[c]);
         }
     }
+    if (st == SAC_OK && sac_labels_sync(labels, r->ws->stream) != SAC_OK)
+        st = sac_fail(r->err, SAC_DEVICE_LOST, "cannot copy the labels to the device");
     return st == SAC_OK ? close_section(r, SAC_SECTION_LABELS) : st;
 }
 
@@ -228,7 +230,7 @@ static sac_status get_floats(struct reader *r, enum sac_index_section section, f
     if (bytes == 0)
         return SAC_OK;
     *out = sac_workspace_host(r->ws, bytes, 1);
-    st = *out == NULL ? SAC_NO_MEMORY : get(r, *out, bytes);
+    st = *out == NULL ? r->ws->status : get(r, *out, bytes);
     if (st == SAC_OK)
         st = close_section(r, section);
     if (st == SAC_OK && !all_finite(*out, bytes / sizeof **out))
@@ -261,7 +263,7 @@ static sac_status get_page(struct reader *r, uint32_t list, uint32_t rows)
     uint8_t *codes = sac_workspace_host(r->ws, code_bytes, 1);
     float bias[SAC_PAGE_ROWS] = {0};
     uint32_t slots[SAC_PAGE_ROWS] = {0};
-    sac_status st = codes == NULL ? SAC_NO_MEMORY : get(r, codes, code_bytes);
+    sac_status st = codes == NULL ? r->ws->status : get(r, codes, code_bytes);
 
     if (st == SAC_OK)
         st = get(r, bias, lines * sizeof *bias);
@@ -284,7 +286,7 @@ static sac_status get_lists(struct reader *r)
     sac_status st;
 
     open_section(r, SAC_SECTION_LISTS);
-    st = sizes == NULL ? SAC_NO_MEMORY : get(r, sizes, nlist * sizeof *sizes);
+    st = sizes == NULL ? r->ws->status : get(r, sizes, nlist * sizeof *sizes);
     for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
         total += sizes[l];
     if (st == SAC_OK && total != r->header.count)
@@ -299,6 +301,8 @@ static sac_status get_lists(struct reader *r)
     for (uint32_t slot = 0; st == SAC_OK && slot < r->header.count; slot++)
         if (slot >= lists->slot_capacity || lists->position[slot] == SAC_NO_POSITION)
             st = damaged(r, "a vector is in no list");
+    if (st == SAC_OK)
+        st = sac_lists_sync(&r->index->ivf->lists, r->ws);
     return st == SAC_OK ? close_section(r, SAC_SECTION_LISTS) : st;
 }
 
@@ -347,7 +351,7 @@ static sac_status vectors_from_caller(struct reader *r, size_t first, size_t n, 
     float *given = sac_workspace_host(r->ws, index->dim, sizeof *given);
 
     if (given == NULL)
-        return SAC_NO_MEMORY;
+        return r->ws->status;
     for (size_t i = 0; i < n; i++) {
         float *to = x + i * index->dim;
         memset(to, 0, index->dim * sizeof *to);
@@ -369,7 +373,7 @@ static sac_status store_vectors(struct reader *r, size_t first, size_t n, const 
     sac_status st;
 
     if (slots == NULL)
-        return SAC_NO_MEMORY;
+        return r->ws->status;
     for (size_t i = 0; i < n; i++)
         slots[i] = (uint32_t)(first + i);
     if (!all_finite(x->host, n * r->index->dim))
@@ -385,7 +389,7 @@ static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
     uint64_t *gone = sac_workspace_host(r->ws, in_file ? 0 : r->header.count, sizeof *gone);
     size_t gone_count = 0;
     sac_status st =
-        gone == NULL ? SAC_NO_MEMORY : sac_vectors_reserve(&index->vectors, r->ws, r->header.count);
+        gone == NULL ? r->ws->status : sac_vectors_reserve(&index->vectors, r->ws, r->header.count);
 
     if (st == SAC_OK && !in_file && fn == NULL && r->header.count > 0)
         return sac_fail(r->err, SAC_INVALID_ARGUMENT, "%s was saved without its vectors: they must be given",
@@ -396,7 +400,7 @@ static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
         sac_workspace_mark mark = sac_workspace_save(r->ws);
         sac_span x;
         if (!sac_workspace_span(r->ws, n, index->dim * sizeof(float), &x))
-            st = SAC_NO_MEMORY;
+            st = r->ws->status;
         else if (in_file)
             st = vectors_from_file(r, n, x.host);
         else

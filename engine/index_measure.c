@@ -23,8 +23,7 @@
 #define RESULTS 10u
 #define HIDDEN 10u
 #define KNOWN (1 + HIDDEN + RESULTS) /* itself, its relatives, and the next */
-#define TILE_TABLE_BYTES ((size_t)16 << 20)
-#define PROBES_MAX 64u /* steps of nprobe */
+#define PROBES_MAX 64u               /* steps of nprobe */
 #define RECALL_ENOUGH 0.9995
 
 static const uint32_t depths[] = {10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280};
@@ -61,14 +60,16 @@ static sac_status find_truth(struct measurement *m)
     const sac_index *index = m->index;
     uint32_t live = index->labels.live_count, width = live < KNOWN ? live : KNOWN;
     sac_workspace_mark mark = sac_workspace_save(m->ws);
-    sac_span distance, slot;
+    float *distance = sac_workspace_device(m->ws, (size_t)m->n * width, sizeof *distance);
+    sac_span slot;
     sac_status st;
 
-    if (!sac_workspace_span(m->ws, (size_t)m->n * width, sizeof(float), &distance) ||
-        !sac_workspace_span(m->ws, (size_t)m->n * width, sizeof(uint32_t), &slot))
-        return SAC_NO_MEMORY;
+    if (distance == NULL || !sac_workspace_span(m->ws, (size_t)m->n * width, sizeof(uint32_t), &slot))
+        return m->ws->status;
     st = sac_vectors_nearest(&index->vectors, m->ws, sac_index_distance(index), m->n, m->x.device,
-                             index->labels.slot_count, index->labels.live, width, &distance, &slot);
+                             &index->labels, NULL, width, distance, slot.device);
+    if (st == SAC_OK)
+        st = sac_span_pull(m->ws, &slot);
     for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
         const uint32_t *found = (const uint32_t *)slot.host + (size_t)q * width;
         m->counts[q] = 0;
@@ -93,7 +94,7 @@ static sac_status prepare(struct measurement *m, const sac_index *index, sac_wor
     m->counts = sac_workspace_host(ws, m->n, sizeof *m->counts);
     if (m->slots == NULL || m->known == NULL || m->counts == NULL ||
         !sac_workspace_span(ws, m->n, index->dim * sizeof(float), &m->x))
-        return SAC_NO_MEMORY;
+        return ws->status;
     choose_queries(m);
     st = sac_vectors_read(&index->vectors, ws, m->n, m->slots, m->x.device);
     if (st == SAC_OK)
@@ -142,30 +143,44 @@ static void count_found(struct tally *tally, int world, const uint32_t *places, 
     }
 }
 
+/* The candidates of one tile of queries. */
+static sac_status scan_tile(const struct measurement *m, uint32_t first, uint32_t n, uint32_t nprobe,
+                            sac_ivf_batch *batch, sac_span *slots)
+{
+    const sac_ivf *ivf = m->index->ivf;
+    size_t at = (size_t)first * m->index->dim;
+    sac_span x = {(float *)m->x.device + at, (float *)m->x.host + at, n * m->index->dim * sizeof(float)};
+    sac_ivf_query *queries = sac_workspace_host(m->ws, n, sizeof *queries);
+    sac_status st;
+
+    if (queries == NULL)
+        return m->ws->status;
+    for (uint32_t i = 0; i < n; i++)
+        queries[i] = (sac_ivf_query){.nprobe = nprobe, .depth = depths[DEPTHS - 1] + HIDDEN + 1};
+    st = sac_ivf_prepare(ivf, m->ws, n, &x, queries, 1, batch);
+    if (st == SAC_OK)
+        st = sac_ivf_submit(ivf, m->ws, batch);
+    if (st == SAC_OK && !sac_workspace_view(m->ws, batch->slot, n * batch->stride, sizeof(uint32_t), slots))
+        st = m->ws->status;
+    return st == SAC_OK ? sac_span_pull(m->ws, slots) : st;
+}
+
 static sac_status scan(const struct measurement *m, uint32_t nprobe, struct tally *tally)
 {
-    size_t tile = TILE_TABLE_BYTES / sac_ivf_table_bytes(m->index->ivf) + 1;
+    size_t tile = m->ws->share / 4 / sac_ivf_table_bytes(m->index->ivf) + 1;
     sac_status st = SAC_OK;
 
     *tally = (struct tally){0};
     for (uint32_t first = 0; st == SAC_OK && first < m->n; first += (uint32_t)tile) {
         uint32_t n = m->n - first < tile ? m->n - first : (uint32_t)tile;
         sac_workspace_mark mark = sac_workspace_save(m->ws);
-        sac_ivf_query *queries = sac_workspace_host(m->ws, n, sizeof *queries);
-        sac_span x = {(float *)m->x.device + (size_t)first * m->index->dim,
-                      (float *)m->x.host + (size_t)first * m->index->dim, n * m->index->dim * sizeof(float)};
-        sac_ivf_candidates found;
+        sac_ivf_batch batch;
+        sac_span slots;
 
-        if (queries == NULL)
-            return SAC_NO_MEMORY;
-        for (uint32_t i = 0; i < n; i++)
-            queries[i] = (sac_ivf_query){.nprobe = nprobe, .depth = depths[DEPTHS - 1] + HIDDEN + 1};
-        st = sac_ivf_search(m->index->ivf, m->ws, n, &x, queries, &found);
-        if (st == SAC_OK)
-            st = sac_span_pull(m->ws, &found.slot);
+        st = scan_tile(m, first, n, nprobe, &batch, &slots);
         for (uint32_t i = 0; st == SAC_OK && i < n; i++) {
             uint32_t places[KNOWN], q = first + i;
-            find_places(m, q, (const uint32_t *)found.slot.host + queries[i].at, queries[i].depth, places);
+            find_places(m, q, (const uint32_t *)slots.host + (size_t)i * batch.stride, batch.stride, places);
             count_found(tally, 0, places, 0, m->counts[q]);
             count_found(tally, 1, places, HIDDEN, m->counts[q]);
         }
@@ -249,7 +264,7 @@ static sac_status measure(const sac_index *index, sac_workspace *ws, sac_progres
     struct measurement m;
     size_t count = 0;
     double reached = 0;
-    sac_status st = points == NULL ? SAC_NO_MEMORY : prepare(&m, index, ws);
+    sac_status st = points == NULL ? ws->status : prepare(&m, index, ws);
 
     for (uint32_t nprobe = 1; st == SAC_OK && nprobe != 0 && reached < RECALL_ENOUGH;
          nprobe = next_nprobe(nprobe, index->ivf->nlist)) {

@@ -1,6 +1,7 @@
 /* Writing an index to disk; index_file.h has the format. */
 #include "engine/index_file.h"
 #include "engine/index_state.h"
+#include "kernels/page.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -87,7 +88,7 @@ static void put_device(struct writer *w, const void *device, size_t size)
 {
     sac_workspace_mark mark = sac_workspace_save(w->ws);
     void *host = sac_workspace_host(w->ws, size, 1);
-    sac_status st = host == NULL ? SAC_NO_MEMORY : sac_stream_download(w->ws->stream, host, device, size);
+    sac_status st = host == NULL ? w->ws->status : sac_stream_download(w->ws->stream, host, device, size);
 
     if (st == SAC_OK)
         st = sac_stream_wait(w->ws->stream);
@@ -127,15 +128,17 @@ static void put_labels(struct writer *w)
 static void put_page(struct writer *w, uint32_t page, uint32_t rows)
 {
     const sac_lists *lists = &w->index->ivf->lists;
+    unsigned char *memory = sac_lists_page(lists, page);
     uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
     uint32_t slots[SAC_PAGE_ROWS] = {0};
     float bias[SAC_PAGE_ROWS] = {0};
     sac_status st;
 
-    put_device(w, lists->page_codes[page], lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
-    st = sac_stream_download(w->ws->stream, slots, lists->page_slots[page], lines * sizeof *slots);
+    put_device(w, memory, lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
+    st = sac_stream_download(w->ws->stream, slots, sac_page_slots(&lists->pq, memory), lines * sizeof *slots);
     if (st == SAC_OK)
-        st = sac_stream_download(w->ws->stream, bias, lists->page_bias[page], lines * sizeof *bias);
+        st =
+            sac_stream_download(w->ws->stream, bias, sac_page_bias(&lists->pq, memory), lines * sizeof *bias);
     if (st == SAC_OK)
         st = sac_stream_wait(w->ws->stream);
     if (st != SAC_OK && w->st == SAC_OK)
@@ -153,12 +156,15 @@ static void put_lists(struct writer *w)
     const sac_lists *lists = &w->index->ivf->lists;
 
     begin_section(w, SAC_SECTION_LISTS);
-    for (uint32_t l = 0; l < lists->nlist; l++)
-        put(w, &lists->views[l].row_count, sizeof lists->views[l].row_count);
-    for (uint32_t l = 0; w->st == SAC_OK && l < lists->nlist; l++) {
-        const sac_list_view *view = &lists->views[l];
-        for (uint32_t p = 0, rows = view->row_count; p < view->page_count; p++, rows -= SAC_PAGE_ROWS)
-            put_page(w, view->pages[p], rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS);
+    for (uint32_t l = 0; l < lists->nlist; l++) {
+        uint32_t rows = sac_lists_rows(lists, l);
+        put(w, &rows, sizeof rows);
+    }
+    for (uint32_t l = 0; l < lists->nlist; l++) {
+        const uint32_t *chain = sac_lists_chain(lists, l);
+        uint32_t rows = sac_lists_rows(lists, l);
+        for (uint32_t at = 0; w->st == SAC_OK && at < rows; at += SAC_PAGE_ROWS)
+            put_page(w, chain[at / SAC_PAGE_ROWS], rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS);
     }
     end_section(w, SAC_SECTION_LISTS);
 }
@@ -190,10 +196,7 @@ static void put_vectors(struct writer *w)
     begin_section(w, SAC_SECTION_VECTORS);
     for (uint32_t slot = 0; slot < w->index->labels.slot_count; slot++)
         if (sac_labels_live(&w->index->labels, slot))
-            put_device(w,
-                       (const uint8_t *)vectors->pages[slot / vectors->page_rows] +
-                           slot % vectors->page_rows * row,
-                       row);
+            put_device(w, sac_vectors_row(vectors, slot), row);
     end_section(w, SAC_SECTION_VECTORS);
 }
 

@@ -12,7 +12,6 @@
 #define COARSE_SAMPLE_PER_LIST 96u
 #define COARSE_ITERATIONS 10u
 #define PQ_ITERATIONS 8u
-#define CENTROID_PAGE 4096u /* rows; also the most that one coarse search returns */
 
 /* ---- making and training ---------------------------------------------------------------------------- */
 
@@ -135,7 +134,7 @@ static sac_status residuals(sac_workspace *ws, uint32_t dim, uint32_t nlist, siz
     if (!sac_workspace_span(ws, *count, dim * sizeof(float), out) ||
         !sac_workspace_span(ws, nlist, sizeof(float), &norms) ||
         !sac_workspace_span(ws, *count, sizeof(uint32_t), &index))
-        return SAC_NO_MEMORY;
+        return ws->status;
     for (size_t i = 0; i < *count; i++)
         memcpy((float *)out->host + i * dim, (const float *)x->host + i * n / *count * dim,
                dim * sizeof(float));
@@ -170,7 +169,7 @@ static sac_status train_rotation(sac_ivf *ivf, sac_workspace *ws, uint64_t seed,
     size_t used = n < SAC_OPQ_SAMPLE ? n : SAC_OPQ_SAMPLE;
     float *matrix = sac_workspace_host(ws, (size_t)ivf->coded_dim * ivf->dim, sizeof *matrix);
     sac_status st = matrix == NULL
-                        ? SAC_NO_MEMORY
+                        ? ws->status
                         : sac_opq_train(ws, &ivf->pq, seed, used, ivf->dim, residual, matrix, meter);
 
     if (st == SAC_OK)
@@ -189,7 +188,7 @@ static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n
 
     if (!sac_workspace_span(ws, ivf->nlist, ivf->dim * sizeof(float), &centroids) ||
         !sac_workspace_span(ws, codebook_count(&ivf->pq), sizeof(float), &codebook))
-        return SAC_NO_MEMORY;
+        return ws->status;
     st = sac_kmeans(ws, &coarse, n, x, &centroids, meter);
     if (st == SAC_OK)
         st = residuals(ws, ivf->dim, ivf->nlist, n, x, &centroids, quantizer_sample(ivf->pq.nbits), &residual,
@@ -202,6 +201,10 @@ static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n
         st = sac_rotation_apply(&ivf->rotation, ws, ivf->nlist, &centroids, &coded_centroids);
     if (st == SAC_OK)
         st = sac_rotation_apply(&ivf->rotation, ws, count, &residual, &coded_residual);
+    if (st == SAC_OK)
+        st = sac_span_fetch(ws, &coded_centroids);
+    if (st == SAC_OK)
+        st = sac_span_pull(ws, &coded_residual);
     if (st == SAC_OK)
         st = sac_pq_train(ws, &ivf->pq, PQ_ITERATIONS, seed + 2, count, &coded_residual, &codebook, meter);
     return st == SAC_OK ? set_centroids(ivf, ws, coded_centroids.host, codebook.host) : st;
@@ -224,18 +227,18 @@ sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t 
 sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
                           sac_ivf_entries *out)
 {
-    sac_span coded, index, bias;
+    sac_span coded, index;
     uint8_t *codes = sac_workspace_device(ws, n, ivf->pq.m);
+    float *bias = sac_workspace_device(ws, n, sizeof *bias);
     bool l2 = ivf->distance == SAC_DISTANCE_L2SQ;
     sac_status st;
 
-    if (codes == NULL || !sac_workspace_span(ws, n, sizeof(uint32_t), &index) ||
-        !sac_workspace_span(ws, n, sizeof(float), &bias))
-        return SAC_NO_MEMORY;
-    memset(bias.host, 0, bias.bytes);
-    st = sac_span_push(ws, &bias);
-    if (st == SAC_OK)
-        st = sac_rotation_apply(&ivf->rotation, ws, n, x, &coded);
+    if (codes == NULL || bias == NULL || !sac_workspace_span(ws, n, sizeof(uint32_t), &index))
+        return ws->status;
+    st = l2 ? SAC_OK : sac_stream_clear(ws->stream, bias, n * sizeof *bias);
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "cannot clear the biases: %s", sac_status_text(st));
+    st = sac_rotation_apply(&ivf->rotation, ws, n, x, &coded);
     if (st == SAC_OK)
         st = sac_run_assign(ws, &(struct sac_assign_args){.x = coded.device,
                                                           .n = n,
@@ -252,10 +255,10 @@ sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const
                                                                 .centroids = ivf->centroids,
                                                                 .index = index.device,
                                                                 .codes = codes,
-                                                                .norms = l2 ? bias.device : NULL});
+                                                                .norms = l2 ? bias : NULL});
     if (st == SAC_OK)
         st = sac_span_pull(ws, &index);
-    *out = (sac_ivf_entries){.n = n, .list = index.host, .codes = codes, .bias = bias.device};
+    *out = (sac_ivf_entries){.n = n, .list = index.host, .codes = codes, .bias = bias};
     return st;
 }
 
@@ -267,59 +270,130 @@ sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries
 
 /* ---- searching -------------------------------------------------------------------------------------- */
 
-/* The lists that each query of a batch probes, nearest first. */
-struct probing {
-    sac_probe **probes;
-    uint32_t *counts;
-};
+enum { NPROBES, NEEDS, DEPTHS, SETTINGS };
 
-/* The `width` nearest centroids of every query, as spans [n][width]. width is at most CENTROID_PAGE. */
-static sac_status nearest_centroids(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *x,
-                                    uint32_t first, uint32_t rows, uint32_t width, sac_span *distance,
-                                    sac_span *index)
+static uint32_t *setting(const sac_ivf_batch *batch, void *side, int which)
 {
-    uint32_t page_count = (rows + CENTROID_PAGE - 1) / CENTROID_PAGE;
-    const void **pages = sac_workspace_host(ws, page_count, sizeof *pages);
-    sac_status st;
+    return (uint32_t *)side + which * batch->setting_stride;
+}
 
-    if (pages == NULL || !sac_workspace_span(ws, n * width, sizeof(float), distance) ||
-        !sac_workspace_span(ws, n * width, sizeof(uint32_t), index))
-        return SAC_NO_MEMORY;
-    for (uint32_t p = 0; p < page_count; p++)
-        pages[p] = ivf->centroids + ((size_t)first + (size_t)p * CENTROID_PAGE) * ivf->coded_dim;
-    st = sac_run_nearest(ws, &(struct sac_nearest_args){.queries = x,
-                                                        .query_count = n,
-                                                        .dim = ivf->coded_dim,
-                                                        .distance = ivf->distance,
-                                                        .pages = pages,
-                                                        .page_rows = CENTROID_PAGE,
-                                                        .dtype = SAC_F32,
-                                                        .row_count = rows,
-                                                        .norms = ivf->centroid_norms + first,
-                                                        .k = width,
-                                                        .out_distance = distance->device,
-                                                        .out_index = index->device});
+sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
+                           const sac_ivf_query *queries, uint32_t width, sac_ivf_batch *out)
+{
+    uint32_t most = ivf->nlist < SAC_PROBES_MAX ? ivf->nlist : SAC_PROBES_MAX;
+
+    *out = (sac_ivf_batch){.n = n, .x = *x, .width = width, .setting_stride = (n + 15) / 16 * 16};
+    for (size_t q = 0; q < n; q++) {
+        uint32_t depth = (queries[q].depth + 15) / 16 * 16;
+        out->width = queries[q].nprobe > out->width ? queries[q].nprobe : out->width;
+        out->stride = depth > out->stride ? depth : out->stride;
+    }
+    out->width = out->width < most ? out->width : most;
+    out->distance = sac_workspace_device(ws, n * out->stride, sizeof *out->distance);
+    out->slot = sac_workspace_device(ws, n * out->stride, sizeof *out->slot);
+    if (out->distance == NULL || out->slot == NULL ||
+        !sac_workspace_span(ws, n, sizeof(uint32_t), &out->held) ||
+        !sac_workspace_span(ws, SETTINGS * out->setting_stride, sizeof(uint32_t), &out->settings))
+        return ws->status;
+    out->depths = setting(out, out->settings.device, DEPTHS);
+    for (size_t q = 0; q < n; q++) {
+        setting(out, out->settings.host, NPROBES)[q] =
+            queries[q].nprobe < out->width ? queries[q].nprobe : out->width;
+        setting(out, out->settings.host, NEEDS)[q] = queries[q].need;
+        setting(out, out->settings.host, DEPTHS)[q] = (queries[q].depth + 15) / 16 * 16;
+    }
+    return sac_rotation_prepare(&ivf->rotation, ws, n, x, &out->coded);
+}
+
+/* Lists first .. first + rows - 1 only, of which probes then tell the numbers from 0. */
+static sac_status probe(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *x, uint32_t first,
+                        uint32_t rows, uint32_t width, const uint32_t *nprobes, const uint32_t *needs,
+                        sac_probe *probes, uint32_t *counts, uint32_t *held)
+{
+    return sac_run_probe(
+        ws, &(struct sac_probe_args){.queries = x,
+                                     .query_count = n,
+                                     .dim = ivf->coded_dim,
+                                     .distance = ivf->distance,
+                                     .centroids = ivf->centroids + (size_t)first * ivf->coded_dim,
+                                     .centroid_norms = ivf->centroid_norms + first,
+                                     .lists = (const sac_list *)ivf->lists.lists.copy + first,
+                                     .nlist = rows,
+                                     .nprobes = nprobes,
+                                     .needs = needs,
+                                     .width = width,
+                                     .probes = probes,
+                                     .counts = counts,
+                                     .held = held});
+}
+
+static float scale_of(const sac_ivf *ivf)
+{
+    return ivf->distance == SAC_DISTANCE_L2SQ ? -2 : -1;
+}
+
+static sac_status scan(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch,
+                       const sac_probe *probes, const uint32_t *counts, uint32_t probe_stride)
+{
+    struct sac_pq_scan_args args = {.pool = sac_lists_pool(&ivf->lists),
+                                    .schedule = batch->schedule,
+                                    .scale = scale_of(ivf),
+                                    .codebook = ivf->codebook,
+                                    .queries = batch->coded.device,
+                                    .query_count = batch->n,
+                                    .probes = probes,
+                                    .probe_counts = counts,
+                                    .probe_stride = probe_stride,
+                                    .depths = batch->depths,
+                                    .depth_stride = batch->stride,
+                                    .filters = batch->filters,
+                                    .out_distance = batch->distance,
+                                    .out_slot = batch->slot};
+
+    if (batch->schedule == SAC_QUERY_MAJOR) {
+        float *tables = sac_workspace_device(ws, batch->n, sac_ivf_table_bytes(ivf));
+        sac_status st = tables == NULL ? ws->status : SAC_OK;
+        if (st == SAC_OK)
+            st = sac_run_pq_table(ws, &(struct sac_pq_table_args){.pq = ivf->pq,
+                                                                  .codebook = ivf->codebook,
+                                                                  .queries = batch->coded.device,
+                                                                  .query_count = batch->n,
+                                                                  .scale = args.scale,
+                                                                  .tables = tables});
+        if (st != SAC_OK)
+            return st;
+        args.tables = tables;
+    }
+    return sac_run_pq_scan(ws, &args);
+}
+
+/* Settings and what is coded, onto the device. */
+static sac_status push(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch)
+{
+    sac_status st = sac_span_push(ws, &batch->settings);
+
+    return st == SAC_OK ? sac_rotation_run(&ivf->rotation, ws, batch->n, &batch->x, &batch->coded) : st;
+}
+
+sac_status sac_ivf_submit(const sac_ivf *ivf, sac_workspace *ws, sac_ivf_batch *batch)
+{
+    sac_probe *probes = sac_workspace_device(ws, batch->n * batch->width, sizeof *probes);
+    uint32_t *counts = sac_workspace_device(ws, batch->n, sizeof *counts);
+    sac_status st = probes == NULL || counts == NULL ? ws->status : push(ivf, ws, batch);
+
     if (st == SAC_OK)
-        st = sac_span_pull(ws, distance);
-    return st == SAC_OK ? sac_span_pull(ws, index) : st;
+        st = probe(ivf, ws, batch->n, batch->coded.device, 0, ivf->nlist, batch->width,
+                   setting(batch, batch->settings.device, NPROBES),
+                   setting(batch, batch->settings.device, NEEDS), probes, counts, batch->held.device);
+    if (st == SAC_OK)
+        st = scan(ivf, ws, batch, probes, counts, batch->width);
+    return st == SAC_OK ? sac_span_fetch(ws, &batch->held) : st;
 }
 
-/* The constant part of the distance to everything in a list. */
-static float probe_base(const sac_ivf *ivf, uint32_t list, float distance)
+bool sac_ivf_is_short(const sac_ivf *ivf, const sac_ivf_batch *batch, const sac_ivf_query *query, size_t i)
 {
-    return ivf->distance == SAC_DISTANCE_L2SQ ? distance - ivf->norms[list] : distance;
-}
-
-/* How many of a query's probes it takes, given all `width` of them: nprobe, and more until they hold `need`
- * entries. */
-static uint32_t probes_needed(const sac_ivf *ivf, const sac_ivf_query *query, const sac_probe *probes,
-                              uint32_t width, uint64_t *held)
-{
-    uint32_t count = 0;
-
-    for (*held = 0; count < width && (count < query->nprobe || *held < query->need); count++)
-        *held += ivf->lists.views[probes[count].list].row_count;
-    return count;
+    return batch->width < ivf->nlist &&
+           (query->nprobe > batch->width || ((const uint32_t *)batch->held.host)[i] < query->need);
 }
 
 struct ranked_probe {
@@ -336,144 +410,67 @@ static int compare_ranked(const void *a, const void *b)
     return x->probe.list < y->probe.list ? -1 : x->probe.list > y->probe.list;
 }
 
-/* All lists of one query in order: for the rare query that needs more than one coarse search returns. */
-static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x, sac_probe *probes)
+/* All lists of one query in order. */
+static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x, struct ranked_probe *ranked)
 {
-    sac_workspace_mark mark = sac_workspace_save(ws);
-    struct ranked_probe *ranked = sac_workspace_host(ws, ivf->nlist, sizeof *ranked);
-    sac_status st = ranked == NULL ? SAC_NO_MEMORY : SAC_OK;
+    uint32_t *counts = sac_workspace_device(ws, 16, sizeof *counts);
+    uint32_t *held = sac_workspace_device(ws, 16, sizeof *held);
+    sac_span settings, probes;
+    sac_status st = SAC_OK;
 
-    for (uint32_t first = 0; st == SAC_OK && first < ivf->nlist; first += CENTROID_PAGE) {
-        uint32_t rows = ivf->nlist - first < CENTROID_PAGE ? ivf->nlist - first : CENTROID_PAGE;
-        sac_span distance, index;
-        st = nearest_centroids(ivf, ws, 1, x, first, rows, rows, &distance, &index);
+    if (counts == NULL || held == NULL || !sac_workspace_span(ws, 32, sizeof(uint32_t), &settings) ||
+        !sac_workspace_span(ws, SAC_PROBES_MAX, sizeof(sac_probe), &probes))
+        return ws->status;
+    for (uint32_t first = 0; st == SAC_OK && first < ivf->nlist; first += SAC_PROBES_MAX) {
+        uint32_t rows = ivf->nlist - first < SAC_PROBES_MAX ? ivf->nlist - first : SAC_PROBES_MAX;
+
+        ((uint32_t *)settings.host)[0] = rows; /* nprobe */
+        ((uint32_t *)settings.host)[16] = 0;   /* need */
+        st = sac_span_push(ws, &settings);
+        if (st == SAC_OK)
+            st = probe(ivf, ws, 1, x, first, rows, rows, settings.device, (uint32_t *)settings.device + 16,
+                       probes.device, counts, held);
+        if (st == SAC_OK)
+            st = sac_span_pull(ws, &probes);
         for (uint32_t i = 0; st == SAC_OK && i < rows; i++) {
-            uint32_t list = first + ((const uint32_t *)index.host)[i];
-            float d = ((const float *)distance.host)[i];
-            ranked[first + i] = (struct ranked_probe){d, {list, probe_base(ivf, list, d)}};
+            sac_probe p = ((const sac_probe *)probes.host)[i];
+            p.list += first;
+            ranked[first + i] = (struct ranked_probe){
+                p.base + (ivf->distance == SAC_DISTANCE_L2SQ ? ivf->norms[p.list] : 0), p};
         }
     }
     if (st == SAC_OK)
         qsort(ranked, ivf->nlist, sizeof *ranked, compare_ranked);
-    for (uint32_t i = 0; st == SAC_OK && i < ivf->nlist; i++)
-        probes[i] = ranked[i].probe;
-    sac_workspace_restore(ws, mark);
     return st;
 }
 
-/* Probes of one query whose nearest lists hold too few entries. */
-static sac_status widen(const sac_ivf *ivf, sac_workspace *ws, const float *x, const sac_ivf_query *query,
-                        sac_probe **probes, uint32_t *count)
+sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_query *query,
+                                 sac_ivf_batch *batch)
 {
-    uint64_t held;
+    struct ranked_probe *ranked = sac_workspace_host(ws, ivf->nlist, sizeof *ranked);
+    sac_span probes, count;
+    uint64_t held = 0;
+    uint32_t taken = 0;
     sac_status st;
 
-    *probes = sac_workspace_host(ws, ivf->nlist, sizeof **probes);
-    st = *probes == NULL ? SAC_NO_MEMORY : rank_all(ivf, ws, x, *probes);
+    assert(batch->n == 1);
+    if (ranked == NULL || !sac_workspace_span(ws, ivf->nlist, sizeof(sac_probe), &probes) ||
+        !sac_workspace_span(ws, 1, sizeof(uint32_t), &count))
+        return ws->status;
+    st = push(ivf, ws, batch);
     if (st == SAC_OK)
-        *count = probes_needed(ivf, query, *probes, ivf->nlist, &held);
-    return st;
-}
-
-static sac_status choose_probes(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *x,
-                                const sac_ivf_query *queries, struct probing *out)
-{
-    uint32_t width = 0;
-    sac_span distance, index;
-    sac_status st;
-
-    for (size_t q = 0; q < n; q++)
-        width = queries[q].nprobe > width ? queries[q].nprobe : width;
-    width = width < CENTROID_PAGE ? width : CENTROID_PAGE;
-    out->probes = sac_workspace_host(ws, n, sizeof(sac_probe *));
-    out->counts = sac_workspace_host(ws, n, sizeof *out->counts);
-    if (out->probes == NULL || out->counts == NULL)
-        return SAC_NO_MEMORY;
-    st = nearest_centroids(ivf, ws, n, x, 0, ivf->nlist, width, &distance, &index);
-    for (size_t q = 0; st == SAC_OK && q < n; q++) {
-        const float *d = (const float *)distance.host + q * width;
-        const uint32_t *lists = (const uint32_t *)index.host + q * width;
-        uint32_t own = queries[q].nprobe < width ? queries[q].nprobe : width;
-        uint64_t held;
-
-        out->probes[q] = sac_workspace_host(ws, own, sizeof(sac_probe));
-        if (out->probes[q] == NULL)
-            return SAC_NO_MEMORY;
-        for (uint32_t i = 0; i < own; i++)
-            out->probes[q][i] = (sac_probe){lists[i], probe_base(ivf, lists[i], d[i])};
-        out->counts[q] = probes_needed(ivf, &queries[q], out->probes[q], own, &held);
-        if ((held < queries[q].need || own < queries[q].nprobe) && own < ivf->nlist)
-            st = widen(ivf, ws, x + q * ivf->coded_dim, &queries[q], &out->probes[q], &out->counts[q]);
+        st = rank_all(ivf, ws, batch->coded.device, ranked);
+    if (st != SAC_OK)
+        return st;
+    for (; taken < ivf->nlist && (taken < query->nprobe || held < query->need); taken++) {
+        ((sac_probe *)probes.host)[taken] = ranked[taken].probe;
+        held += sac_lists_rows(&ivf->lists, ranked[taken].probe.list);
     }
-    return st;
-}
-
-static sac_status make_tables(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *x, float **tables)
-{
-    *tables = sac_workspace_device(ws, n, sac_ivf_table_bytes(ivf));
-    if (*tables == NULL)
-        return SAC_NO_MEMORY;
-    return sac_run_pq_table(ws,
-                            &(struct sac_pq_table_args){.pq = ivf->pq,
-                                                        .codebook = ivf->codebook,
-                                                        .queries = x,
-                                                        .query_count = n,
-                                                        .scale = ivf->distance == SAC_DISTANCE_L2SQ ? -2 : -1,
-                                                        .tables = *tables});
-}
-
-static sac_status scan(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *tables,
-                       const struct probing *probing, sac_ivf_query *queries, sac_ivf_candidates *out)
-{
-    uint32_t *depths = sac_workspace_host(ws, n, sizeof *depths);
-    float **distances = sac_workspace_host(ws, n, sizeof *distances);
-    uint32_t **slots = sac_workspace_host(ws, n, sizeof *slots);
-    size_t total = 0;
-
-    if (depths == NULL || distances == NULL || slots == NULL)
-        return SAC_NO_MEMORY;
-    for (size_t q = 0; q < n; q++) {
-        queries[q].depth = (queries[q].depth + 15) / 16 * 16; /* keeps each query's results aligned */
-        queries[q].at = total;
-        depths[q] = queries[q].depth;
-        total += queries[q].depth;
-    }
-    if (!sac_workspace_span(ws, total, sizeof(float), &out->distance) ||
-        !sac_workspace_span(ws, total, sizeof(uint32_t), &out->slot))
-        return SAC_NO_MEMORY;
-    for (size_t q = 0; q < n; q++) {
-        distances[q] = (float *)out->distance.device + queries[q].at;
-        slots[q] = (uint32_t *)out->slot.device + queries[q].at;
-    }
-    out->counts = depths;
-    return sac_run_pq_scan(
-        ws, &(struct sac_pq_scan_args){.pq = ivf->pq,
-                                       .page_codes = (const uint8_t *const *)ivf->lists.page_codes,
-                                       .page_bias = (const float *const *)ivf->lists.page_bias,
-                                       .page_slots = (const uint32_t *const *)ivf->lists.page_slots,
-                                       .lists = ivf->lists.views,
-                                       .tables = tables,
-                                       .query_count = n,
-                                       .probes = (const sac_probe *const *)probing->probes,
-                                       .probe_counts = probing->counts,
-                                       .depths = depths,
-                                       .out_distance = distances,
-                                       .out_slot = slots});
-}
-
-sac_status sac_ivf_search(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
-                          sac_ivf_query *queries, sac_ivf_candidates *out)
-{
-    struct probing probing;
-    sac_span coded;
-    float *tables;
-    sac_status st = sac_rotation_apply(&ivf->rotation, ws, n, x, &coded);
-
+    *(uint32_t *)count.host = taken;
+    st = sac_span_push(ws, &probes);
     if (st == SAC_OK)
-        st = choose_probes(ivf, ws, n, coded.device, queries, &probing);
-    if (st == SAC_OK)
-        st = make_tables(ivf, ws, n, coded.device, &tables);
-    return st == SAC_OK ? scan(ivf, ws, n, tables, &probing, queries, out) : st;
+        st = sac_span_push(ws, &count);
+    return st == SAC_OK ? scan(ivf, ws, batch, probes.device, count.device, ivf->nlist) : st;
 }
 
 size_t sac_ivf_table_bytes(const sac_ivf *ivf)
@@ -487,5 +484,5 @@ uint64_t sac_ivf_other_bytes(const sac_ivf *ivf)
 
     if (ivf->rotation.matrix != NULL)
         floats += 2 * (uint64_t)ivf->dim * ivf->coded_dim;
-    return floats * sizeof(float) + sac_lists_host_bytes(&ivf->lists);
+    return floats * sizeof(float) + sac_lists_directory_bytes(&ivf->lists);
 }

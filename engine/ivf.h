@@ -58,7 +58,7 @@ typedef struct sac_ivf_entries {
     const float *bias;    /* device */
 } sac_ivf_entries;
 
-/* Codes n rows [n][dim]. Changes nothing: searches may run. */
+/* Codes n rows [n][dim], whose host side is filled too. Changes nothing: searches may run. */
 sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
                           sac_ivf_entries *out);
 
@@ -66,23 +66,51 @@ sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const
 sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries *entries,
                           const uint32_t *slots);
 
-/* How one query is searched, and where its candidates are. */
+/* ---- searching: prepare on the host, submit to the stream, wait ---- */
+
+#define SAC_PROBES_MAX 4096u /* lists that one probe step returns */
+
+/* How one query is searched. */
 typedef struct sac_ivf_query {
     uint32_t nprobe; /* lists at least, 1..nlist */
-    uint32_t depth;  /* candidates to keep, 1..SAC_DEPTH_MAX; out: rounded up to a multiple of 16 */
+    uint32_t depth;  /* candidates to keep, 1..SAC_DEPTH_MAX; rounded up to a multiple of 16 */
     uint32_t need;   /* more lists are probed until they hold this many entries */
-    size_t at;       /* out: where its candidates start */
 } sac_ivf_query;
 
-/* The candidates of each query, nearest first by coded distance (L2 squared or the negated inner product);
- * unused places hold +inf and UINT32_MAX. Spans, pieces of the workspace, dense in query order. */
-typedef struct sac_ivf_candidates {
-    sac_span distance, slot;
-    const uint32_t *counts; /* host [n]: the depths */
-} sac_ivf_candidates;
+/* A batch that is searched together: pieces of the workspace. */
+typedef struct sac_ivf_batch {
+    size_t n;
+    sac_span x, coded;     /* [n][dim], [n][coded_dim] */
+    sac_span settings;     /* u32 [3][setting_stride]: nprobes, needs, depths */
+    size_t setting_stride; /* n rounded up */
+    uint32_t width;        /* lists that a query may probe */
+    uint32_t stride;       /* places of a query's candidates: the largest depth */
+    sac_schedule schedule;
+    const uint64_t *const *filters; /* device: as in sac_pq_scan_args; NULL: none */
+    /* What comes out: the candidates of each query, the first depths[q] of `stride` places; nearest first by
+     * coded distance (L2 squared or the negated inner product), unused places +inf and UINT32_MAX. */
+    float *distance;        /* device [n][stride] */
+    uint32_t *slot;         /* device [n][stride] */
+    const uint32_t *depths; /* device [n] */
+    sac_span held;          /* u32 [n]: entries in the lists that were probed */
+} sac_ivf_batch;
 
-sac_status sac_ivf_search(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
-                          sac_ivf_query *queries, sac_ivf_candidates *out);
+/* Takes pieces and fills in what the host knows; nothing is put on the stream. x: [n][dim], its host side
+ * filled. width: lists that a query may probe at least; as many as the largest nprobe in any case, up to
+ * SAC_PROBES_MAX. A query that needs more than what is probed is told by sac_ivf_is_short(). */
+sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
+                           const sac_ivf_query *queries, uint32_t width, sac_ivf_batch *out);
+
+/* Puts the search on the stream; x is on the device already. */
+sac_status sac_ivf_submit(const sac_ivf *ivf, sac_workspace *ws, sac_ivf_batch *batch);
+
+/* True where query i of a batch, whose `held` was fetched, had to stop for want of width. */
+bool sac_ivf_is_short(const sac_ivf *ivf, const sac_ivf_batch *batch, const sac_ivf_query *query, size_t i);
+
+/* The search of one query (a batch of 1 that was prepared) that probes more than SAC_PROBES_MAX lists. Waits
+ * in between. */
+sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_query *query,
+                                 sac_ivf_batch *batch);
 
 /* Bytes of one query's lookup table. */
 size_t sac_ivf_table_bytes(const sac_ivf *ivf);

@@ -6,10 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+void sac_labels_init(sac_labels *labels, sac_device *device)
+{
+    *labels = (sac_labels){0};
+    sac_mirror_init(&labels->live, device, sizeof(uint64_t));
+}
+
 void sac_labels_free(sac_labels *labels)
 {
+    sac_mirror_free(&labels->live);
     free(labels->label);
-    free(labels->live);
     free(labels->table);
     *labels = (sac_labels){0};
 }
@@ -35,21 +41,18 @@ static void place_slot(sac_labels *labels, uint32_t slot)
     labels->table[place] = slot;
 }
 
-static sac_status grow_slots(sac_labels *labels, size_t capacity, sac_error *err)
+static sac_status grow_slots(sac_labels *labels, sac_stream *stream, size_t capacity, sac_error *err)
 {
-    size_t words = (capacity + 63) / 64, words_before = (labels->capacity + 63) / 64;
     uint64_t *label = reallocarray(labels->label, capacity, sizeof *label);
-    uint64_t *live;
+    sac_status st;
 
-    if (label != NULL)
-        labels->label = label;
-    live = label == NULL ? NULL : reallocarray(labels->live, words, sizeof *live);
-    if (live == NULL)
+    if (label == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for the labels of %zu vectors", capacity);
-    labels->live = live;
-    memset(live + words_before, 0, (words - words_before) * sizeof *live);
-    labels->capacity = capacity;
-    return SAC_OK;
+    labels->label = label;
+    st = sac_mirror_reserve(&labels->live, stream, (capacity + 63) / 64, NULL, err);
+    if (st == SAC_OK)
+        labels->capacity = capacity;
+    return st;
 }
 
 static sac_status grow_table(sac_labels *labels, size_t size, sac_error *err)
@@ -68,7 +71,7 @@ static sac_status grow_table(sac_labels *labels, size_t size, sac_error *err)
     return SAC_OK;
 }
 
-sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err)
+sac_status sac_labels_reserve(sac_labels *labels, sac_stream *stream, size_t n, sac_error *err)
 {
     size_t live, slots;
     sac_status st = SAC_OK;
@@ -78,10 +81,23 @@ sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err)
     live = labels->live_count + n;
     slots = live > labels->slot_count ? live : labels->slot_count; /* free slots are used first */
     if (slots > labels->capacity)
-        st = grow_slots(labels, slots + slots / 4 + 64, err);
+        st = grow_slots(labels, stream, slots + slots / 4 + 64, err);
     if (st == SAC_OK && live > labels->table_size / 5 * 4)
         st = grow_table(labels, live + live / 2 + 64, err);
     return st;
+}
+
+sac_status sac_labels_sync(sac_labels *labels, sac_stream *stream)
+{
+    return sac_mirror_sync(&labels->live, stream);
+}
+
+static void set_live(sac_labels *labels, uint32_t slot, bool live)
+{
+    uint64_t *word = (uint64_t *)labels->live.host + slot / 64, bit = UINT64_C(1) << slot % 64;
+
+    *word = live ? *word | bit : *word & ~bit;
+    sac_mirror_touch(&labels->live, slot / 64, 1);
 }
 
 uint32_t sac_labels_find(const sac_labels *labels, uint64_t label)
@@ -108,7 +124,7 @@ uint32_t sac_labels_insert(sac_labels *labels, uint64_t label)
     }
     assert(slot < labels->capacity);
     labels->label[slot] = label;
-    labels->live[slot / 64] |= UINT64_C(1) << slot % 64;
+    set_live(labels, slot, true);
     labels->live_count++;
     place_slot(labels, slot);
     return slot;
@@ -139,7 +155,7 @@ void sac_labels_remove(sac_labels *labels, uint64_t label)
         place = after(labels, place);
     slot = labels->table[place];
     close_gap(labels, place);
-    labels->live[slot / 64] &= ~(UINT64_C(1) << slot % 64);
+    set_live(labels, slot, false);
     labels->live_count--;
     labels->label[slot] = labels->first_free;
     labels->first_free = slot + 1;
@@ -147,6 +163,6 @@ void sac_labels_remove(sac_labels *labels, uint64_t label)
 
 uint64_t sac_labels_bytes(const sac_labels *labels)
 {
-    return labels->capacity * sizeof *labels->label + (labels->capacity + 63) / 64 * sizeof *labels->live +
+    return labels->capacity * sizeof *labels->label + sac_mirror_bytes(&labels->live) +
            labels->table_size * sizeof *labels->table;
 }

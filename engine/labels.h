@@ -7,14 +7,15 @@
 #ifndef SACCADE_LABELS_H
 #define SACCADE_LABELS_H
 
+#include "engine/mirror.h"
 #include "engine/saccade.h"
 
 #define SAC_NO_SLOT UINT32_MAX
 
-/* Zero-initialised is empty. Readers may run beside each other, not beside a change. */
+/* Readers may run beside each other, not beside a change. */
 typedef struct sac_labels {
+    sac_mirror live; /* uint64_t: bitmap over slots, which exact searches read */
     uint64_t *label; /* [capacity], by slot; of a free slot: the next free one */
-    uint64_t *live;  /* bitmap over slots */
     uint32_t *table; /* [table_size]: slots, open addressing with linear probing */
     size_t capacity, table_size;
     uint32_t slot_count; /* slots ever used; those past it are untouched */
@@ -22,10 +23,16 @@ typedef struct sac_labels {
     uint32_t first_free; /* plus 1; 0: none */
 } sac_labels;
 
-void sac_labels_free(sac_labels *labels);
+void sac_labels_init(sac_labels *labels, sac_device *device);
+void sac_labels_free(sac_labels *labels); /* zero-initialised is allowed */
 
-/* Makes room, so that n insertions cannot fail. Errors: SAC_NO_MEMORY, SAC_TOO_LARGE (2^32 - 2 slots). */
-sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err);
+/* Makes room, so that n insertions cannot fail. The stream (NULL allowed while the labels are empty) is
+ * waited for where the bitmap moves; Errors: SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST,
+ * SAC_TOO_LARGE (2^32 - 2 slots). */
+sac_status sac_labels_reserve(sac_labels *labels, sac_stream *stream, size_t n, sac_error *err);
+
+/* Brings the device's bitmap up to date, before the next exact search. */
+sac_status sac_labels_sync(sac_labels *labels, sac_stream *stream);
 
 /* The label's slot, or SAC_NO_SLOT. */
 uint32_t sac_labels_find(const sac_labels *labels, uint64_t label);
@@ -38,10 +45,10 @@ void sac_labels_remove(sac_labels *labels, uint64_t label);
 
 static inline bool sac_labels_live(const sac_labels *labels, uint32_t slot)
 {
-    return labels->live[slot / 64] >> slot % 64 & 1;
+    return ((const uint64_t *)labels->live.host)[slot / 64] >> slot % 64 & 1;
 }
 
-/* Host memory in bytes. */
+/* Memory in bytes. */
 uint64_t sac_labels_bytes(const sac_labels *labels);
 
 #endif

@@ -1,5 +1,7 @@
 #include "engine/lists.h"
 
+#include "kernels/page.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,41 +9,55 @@
 #define SLAB_BYTES ((size_t)4 << 20)
 #define PAGES_MAX (UINT32_MAX / SAC_PAGE_ROWS) /* positions are 32 bits, and the last is "none" */
 
-static size_t page_bytes(const sac_lists *lists)
+static sac_list *list_at(const sac_lists *lists, uint32_t list)
 {
-    return sac_lists_code_bytes(lists) + SAC_PAGE_ROWS * (sizeof(float) + sizeof(uint32_t));
+    return (sac_list *)lists->lists.host + list;
+}
+
+static uint32_t *chain_at(const sac_lists *lists, uint32_t place)
+{
+    return (uint32_t *)lists->chains.host + place;
 }
 
 sac_status sac_lists_init(sac_lists *lists, sac_device *device, sac_pq_shape pq, uint32_t nlist,
                           sac_error *err)
 {
+    sac_status st;
+
     *lists = (sac_lists){.device = device, .pq = pq, .nlist = nlist};
-    lists->views = calloc(nlist, sizeof *lists->views);
-    lists->chains = calloc(nlist, sizeof *lists->chains);
-    if (lists->views == NULL || lists->chains == NULL) {
+    sac_mirror_init(&lists->pages, device, sizeof(unsigned char *));
+    sac_mirror_init(&lists->chains, device, sizeof(uint32_t));
+    sac_mirror_init(&lists->lists, device, sizeof(sac_list));
+    lists->rooms = calloc(nlist, sizeof *lists->rooms);
+    st = lists->rooms == NULL ? sac_fail(err, SAC_NO_MEMORY, "no memory for %u lists", nlist) : SAC_OK;
+    if (st == SAC_OK) /* so that scans of an empty index have something to point at */
+        st = sac_mirror_reserve(&lists->pages, NULL, 1, NULL, err);
+    if (st == SAC_OK)
+        st = sac_mirror_reserve(&lists->chains, NULL, 1, NULL, err);
+    if (st == SAC_OK)
+        st = sac_mirror_reserve(&lists->lists, NULL, nlist, NULL, err);
+    if (st != SAC_OK)
         sac_lists_free(lists);
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for %u lists", nlist);
-    }
-    return SAC_OK;
+    return st;
 }
 
 void sac_lists_free(sac_lists *lists)
 {
-    for (uint32_t i = 0; lists->chains != NULL && i < lists->nlist; i++)
-        free(lists->chains[i].pages);
     for (uint32_t i = 0; i < lists->slab_count; i++)
         sac_buffer_free(lists->device, lists->slabs[i]);
-    free(lists->views);
-    free(lists->chains);
-    free(lists->page_codes);
-    free(lists->page_bias);
-    free(lists->page_slots);
+    sac_mirror_free(&lists->pages);
+    sac_mirror_free(&lists->chains);
+    sac_mirror_free(&lists->lists);
+    free(lists->rooms);
     free(lists->page_list);
+    free(lists->slots);
     free(lists->free_pages);
     free(lists->slabs);
     free(lists->position);
     *lists = (sac_lists){0};
 }
+
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 /* Grows an array to hold `capacity` elements; false leaves it as it was. */
 static bool grow(void *array, size_t capacity, size_t size)
@@ -55,45 +71,31 @@ static bool grow(void *array, size_t capacity, size_t size)
     return grown != NULL; /* cppcheck-suppress memleak ; it lives on in *array */
 }
 
-static bool grow_directory(sac_lists *lists, size_t capacity)
+static sac_status reserve_directory(sac_lists *lists, sac_workspace *ws, uint32_t wanted)
 {
-    return grow(&lists->page_codes, capacity, sizeof *lists->page_codes) &&
-           grow(&lists->page_bias, capacity, sizeof *lists->page_bias) &&
-           grow(&lists->page_slots, capacity, sizeof *lists->page_slots) &&
-           grow(&lists->page_list, capacity, sizeof *lists->page_list) &&
-           grow(&lists->free_pages, capacity, sizeof *lists->free_pages);
+    uint32_t capacity = wanted + lists->page_capacity / 2;
+    bool moved = false;
+    sac_status st = sac_mirror_reserve(&lists->pages, ws->stream, wanted, &moved, ws->err);
+
+    lists->layout += moved;
+    if (st != SAC_OK || wanted <= lists->page_capacity)
+        return st;
+    if (!grow(&lists->page_list, capacity, sizeof *lists->page_list) ||
+        !grow(&lists->free_pages, capacity, sizeof *lists->free_pages) ||
+        (!sac_device_host_visible(lists->device) &&
+         !grow(&lists->slots, capacity, SAC_PAGE_ROWS * sizeof *lists->slots)))
+        return sac_fail(ws->err, SAC_NO_MEMORY, "no memory for a directory of %u pages", capacity);
+    lists->page_capacity = capacity;
+    return SAC_OK;
 }
 
-/* Zeroes a slab, so that lines never written hold codes that tables have. */
-static sac_status clear(sac_workspace *ws, void *slab, size_t bytes)
+/* A slab of zeros, so that lines never written hold codes that tables have. */
+static sac_status take_slab(sac_lists *lists, sac_workspace *ws, uint32_t pages, unsigned char **out)
 {
-    static const unsigned char zeros[65536];
-    sac_status st = SAC_OK;
-
-    for (size_t at = 0; st == SAC_OK && at < bytes; at += sizeof zeros)
-        st = sac_stream_upload(ws->stream, (unsigned char *)slab + at, zeros,
-                               bytes - at < sizeof zeros ? bytes - at : sizeof zeros);
-    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "cannot clear pages");
-}
-
-static sac_status add_slab(sac_lists *lists, sac_workspace *ws)
-{
-    size_t bytes = page_bytes(lists);
-    uint32_t pages = bytes < SLAB_BYTES ? (uint32_t)(SLAB_BYTES / bytes) : 1;
-    uint32_t first = lists->page_count;
+    size_t bytes = sac_page_bytes(&lists->pq);
     void *slab = NULL;
     sac_status st;
 
-    /* A small index takes small slabs. */
-    pages = first / 2 + 4 < pages ? first / 2 + 4 : pages;
-    if (pages > PAGES_MAX - first)
-        return sac_fail(ws->err, SAC_TOO_LARGE, "the lists hold %u pages, which is all they can", first);
-    if (first + pages > lists->page_capacity) {
-        uint32_t capacity = lists->page_capacity + lists->page_capacity / 2 + pages;
-        if (!grow_directory(lists, capacity))
-            return sac_fail(ws->err, SAC_NO_MEMORY, "no memory for a directory of %u pages", capacity);
-        lists->page_capacity = capacity;
-    }
     if (lists->slab_count == lists->slab_capacity) {
         uint32_t capacity = lists->slab_capacity * 2 + 8;
         if (!grow(&lists->slabs, capacity, sizeof *lists->slabs))
@@ -101,73 +103,161 @@ static sac_status add_slab(sac_lists *lists, sac_workspace *ws)
         lists->slab_capacity = capacity;
     }
     st = sac_buffer_alloc(lists->device, pages, bytes, &slab, ws->err);
-    if (st == SAC_OK)
-        st = clear(ws, slab, pages * bytes);
+    if (st != SAC_OK)
+        return st;
+    st = sac_stream_clear(ws->stream, slab, pages * bytes);
     if (st != SAC_OK) {
         sac_buffer_free(lists->device, slab);
-        return st;
+        return sac_fail(ws->err, st, "cannot clear pages: %s", sac_status_text(st));
     }
     lists->slabs[lists->slab_count++] = slab;
+    *out = slab;
+    return SAC_OK;
+}
+
+static sac_status add_slab(sac_lists *lists, sac_workspace *ws)
+{
+    size_t bytes = sac_page_bytes(&lists->pq);
+    uint32_t pages = bytes < SLAB_BYTES ? (uint32_t)(SLAB_BYTES / bytes) : 1;
+    uint32_t first = lists->page_count;
+    unsigned char *slab = NULL;
+    sac_status st;
+
+    /* A small index takes small slabs. */
+    pages = first / 2 + 4 < pages ? first / 2 + 4 : pages;
+    if (pages > PAGES_MAX - first)
+        return sac_fail(ws->err, SAC_TOO_LARGE, "the lists hold %u pages, which is all they can", first);
+    st = reserve_directory(lists, ws, first + pages);
+    if (st == SAC_OK)
+        st = take_slab(lists, ws, pages, &slab);
+    if (st != SAC_OK)
+        return st;
     for (uint32_t i = pages; i-- > 0;) { /* the lowest ends up on top of the stack */
-        unsigned char *page = (unsigned char *)slab + i * bytes;
-        lists->page_codes[first + i] = page;
-        lists->page_bias[first + i] = (float *)(void *)(page + sac_lists_code_bytes(lists));
-        lists->page_slots[first + i] = (uint32_t *)(void *)(lists->page_bias[first + i] + SAC_PAGE_ROWS);
+        ((unsigned char **)lists->pages.host)[first + i] = slab + i * bytes;
         lists->free_pages[lists->free_count++] = first + i;
     }
+    sac_mirror_touch(&lists->pages, first, pages);
     lists->page_count += pages;
     return SAC_OK;
 }
 
-/* Gives a list one more page at its end. */
+/* A piece of the arena with room for 2^class page numbers. */
+static sac_status take_chain(sac_lists *lists, sac_workspace *ws, uint32_t class, uint32_t *first)
+{
+    uint32_t room = UINT32_C(1) << class;
+    bool moved = false;
+    sac_status st;
+
+    if (lists->free_chains[class] != 0) {
+        *first = lists->free_chains[class] - 1;
+        lists->free_chains[class] = *chain_at(lists, *first);
+        return SAC_OK;
+    }
+    if (room > UINT32_MAX - lists->arena_used)
+        return sac_fail(ws->err, SAC_TOO_LARGE, "the lists' pages are more than their directory can name");
+    st = sac_mirror_reserve(&lists->chains, ws->stream, (size_t)lists->arena_used + room, &moved, ws->err);
+    lists->layout += moved;
+    if (st != SAC_OK)
+        return st;
+    *first = lists->arena_used;
+    lists->arena_used += room;
+    return SAC_OK;
+}
+
+/* Gives a list whose chain fills its room another of twice the size. */
+static sac_status widen_chain(sac_lists *lists, sac_workspace *ws, uint32_t list)
+{
+    uint32_t room = lists->rooms[list], class = room == 0 ? 0 : (uint32_t)__builtin_ctz(room) + 1, first = 0;
+    sac_list *l = list_at(lists, list);
+    sac_status st = take_chain(lists, ws, class, &first);
+
+    if (st != SAC_OK)
+        return st;
+    if (room > 0) {
+        memcpy(chain_at(lists, first), chain_at(lists, l->first), room * sizeof(uint32_t));
+        *chain_at(lists, l->first) = lists->free_chains[class - 1];
+        lists->free_chains[class - 1] = l->first + 1;
+    }
+    l->first = first;
+    lists->rooms[list] = UINT32_C(1) << class;
+    sac_mirror_touch(&lists->chains, first, room);
+    sac_mirror_touch(&lists->lists, list, 1);
+    return SAC_OK;
+}
+
+/* Gives a list whose pages are all full one more at its end. */
 static sac_status extend(sac_lists *lists, sac_workspace *ws, uint32_t list)
 {
-    sac_list_view *view = &lists->views[list];
-    sac_list_chain *chain = &lists->chains[list];
+    uint32_t at = list_at(lists, list)->row_count / SAC_PAGE_ROWS, page;
     sac_status st = SAC_OK;
-    uint32_t page;
 
-    if (view->page_count == chain->capacity) {
-        uint32_t capacity = chain->capacity * 2 + 2;
-        if (!grow(&chain->pages, capacity, sizeof *chain->pages))
-            return sac_fail(ws->err, SAC_NO_MEMORY, "no memory for a list of %u pages", capacity);
-        chain->capacity = capacity;
-        view->pages = chain->pages;
-    }
-    if (lists->free_count == 0)
+    if (at == lists->rooms[list])
+        st = widen_chain(lists, ws, list);
+    if (st == SAC_OK && lists->free_count == 0)
         st = add_slab(lists, ws);
     if (st != SAC_OK)
         return st;
     page = lists->free_pages[--lists->free_count];
     lists->page_list[page] = list;
-    chain->pages[view->page_count++] = page;
+    *chain_at(lists, list_at(lists, list)->first + at) = page;
+    sac_mirror_touch(&lists->chains, list_at(lists, list)->first + at, 1);
     return SAC_OK;
+}
+
+/* ---- entries ---------------------------------------------------------------------------------------- */
+
+/* Where the last entry of a list is. */
+static uint32_t last_position(const sac_lists *lists, uint32_t list)
+{
+    uint32_t last = sac_lists_rows(lists, list) - 1;
+
+    return sac_lists_chain(lists, list)[last / SAC_PAGE_ROWS] * SAC_PAGE_ROWS + last % SAC_PAGE_ROWS;
+}
+
+static void set_rows(sac_lists *lists, uint32_t list, uint32_t rows)
+{
+    list_at(lists, list)->row_count = rows;
+    sac_mirror_touch(&lists->lists, list, 1);
 }
 
 /* Where the next entry of a list goes. */
 static sac_status claim(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t *position)
 {
-    sac_list_view *view = &lists->views[list];
-
     assert(list < lists->nlist);
-    if (view->row_count == view->page_count * SAC_PAGE_ROWS) {
+    if (sac_lists_rows(lists, list) % SAC_PAGE_ROWS == 0) {
         sac_status st = extend(lists, ws, list);
         if (st != SAC_OK)
             return st;
     }
-    *position = view->pages[view->page_count - 1] * SAC_PAGE_ROWS + view->row_count % SAC_PAGE_ROWS;
-    view->row_count++;
+    set_rows(lists, list, sac_lists_rows(lists, list) + 1);
+    *position = last_position(lists, list);
     return SAC_OK;
 }
 
 /* Takes the last entry off a list, and its page with it where that was the only one. */
 static void drop_last(sac_lists *lists, uint32_t list)
 {
-    sac_list_view *view = &lists->views[list];
+    uint32_t page = last_position(lists, list) / SAC_PAGE_ROWS;
 
-    view->row_count--;
-    if (view->row_count % SAC_PAGE_ROWS == 0)
-        lists->free_pages[lists->free_count++] = view->pages[--view->page_count];
+    set_rows(lists, list, sac_lists_rows(lists, list) - 1);
+    if (sac_lists_rows(lists, list) % SAC_PAGE_ROWS == 0)
+        lists->free_pages[lists->free_count++] = page;
+}
+
+static uint32_t slot_at(const sac_lists *lists, uint32_t position)
+{
+    uint32_t page = position / SAC_PAGE_ROWS, line = position % SAC_PAGE_ROWS;
+
+    if (lists->slots != NULL)
+        return lists->slots[position];
+    return sac_page_slots(&lists->pq, sac_lists_page(lists, page))[line];
+}
+
+static void note(sac_lists *lists, uint32_t slot, uint32_t position)
+{
+    lists->position[slot] = position;
+    if (lists->slots != NULL)
+        lists->slots[position] = slot;
 }
 
 static sac_status reserve_positions(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *slots)
@@ -188,79 +278,80 @@ static sac_status reserve_positions(sac_lists *lists, sac_workspace *ws, size_t 
 }
 
 static sac_status write_entries(sac_lists *lists, sac_workspace *ws, size_t n, const uint8_t *codes,
-                                const float *bias, const uint32_t *slots, const uint32_t *positions)
+                                const float *bias, const sac_span *slots, const sac_span *positions)
 {
-    uint32_t *device_slots = sac_workspace_device(ws, n, sizeof *slots);
-    uint32_t *device_positions = sac_workspace_device(ws, n, sizeof *positions);
-    sac_status st;
+    sac_status st = sac_lists_sync(lists, ws);
 
-    if (device_slots == NULL || device_positions == NULL)
-        return SAC_NO_MEMORY;
-    st = sac_stream_upload(ws->stream, device_slots, slots, n * sizeof *slots);
     if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, device_positions, positions, n * sizeof *positions);
+        st = sac_span_push(ws, slots);
+    if (st == SAC_OK)
+        st = sac_span_push(ws, positions);
     if (st != SAC_OK)
-        return sac_fail(ws->err, st, "cannot copy list entries to the device");
-    st = sac_run_list_write(ws, &(struct sac_list_write_args){.pq = lists->pq,
-                                                              .page_codes = lists->page_codes,
-                                                              .page_bias = lists->page_bias,
-                                                              .page_slots = lists->page_slots,
-                                                              .codes = codes,
-                                                              .bias = bias,
-                                                              .slots = device_slots,
-                                                              .positions = device_positions,
-                                                              .n = n});
-    return st == SAC_OK ? sac_stream_wait(ws->stream) : st;
+        return st;
+    return sac_run_list_write(ws, &(struct sac_list_write_args){.pq = lists->pq,
+                                                                .pages = lists->pages.copy,
+                                                                .codes = codes,
+                                                                .bias = bias,
+                                                                .slots = slots->device,
+                                                                .positions = positions->device,
+                                                                .n = n});
 }
 
 sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *index,
                             const uint8_t *codes, const float *bias, const uint32_t *slots)
 {
-    sac_workspace_mark mark = sac_workspace_save(ws);
-    uint32_t *positions = sac_workspace_host(ws, n, sizeof *positions);
+    sac_span given, positions;
     size_t claimed = 0;
-    sac_status st = positions == NULL ? SAC_NO_MEMORY : reserve_positions(lists, ws, n, slots);
+    sac_status st;
 
+    if (!sac_workspace_span(ws, n, sizeof *slots, &given) ||
+        !sac_workspace_span(ws, n, sizeof(uint32_t), &positions))
+        return ws->status;
+    memcpy(given.host, slots, given.bytes);
+    st = reserve_positions(lists, ws, n, slots);
     while (st == SAC_OK && claimed < n) {
-        st = claim(lists, ws, index[claimed], &positions[claimed]);
+        st = claim(lists, ws, index[claimed], (uint32_t *)positions.host + claimed);
         claimed += st == SAC_OK;
     }
     if (st == SAC_OK)
-        st = write_entries(lists, ws, n, codes, bias, slots, positions);
+        st = write_entries(lists, ws, n, codes, bias, &given, &positions);
     for (size_t i = 0; st == SAC_OK && i < n; i++)
-        lists->position[slots[i]] = positions[i];
-    while (st != SAC_OK && claimed > 0)
-        drop_last(lists, index[--claimed]);
-    sac_workspace_restore(ws, mark);
+        note(lists, slots[i], ((const uint32_t *)positions.host)[i]);
+    if (st != SAC_OK) {
+        while (claimed > 0)
+            drop_last(lists, index[--claimed]);
+        (void)sac_lists_sync(lists, ws); /* the first failure is the one to tell */
+    }
     return st;
 }
 
 sac_status sac_lists_load_page(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
                                const uint8_t *codes, const float *bias, const uint32_t *slots)
 {
-    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS, page;
-    sac_list_view *view = &lists->views[list];
+    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS, number;
+    uint32_t before = sac_lists_rows(lists, list);
+    unsigned char *page;
     sac_status st = reserve_positions(lists, ws, rows, slots);
 
-    assert(view->row_count % SAC_PAGE_ROWS == 0);
+    assert(before % SAC_PAGE_ROWS == 0 && rows >= 1 && rows <= SAC_PAGE_ROWS);
     if (st == SAC_OK)
         st = extend(lists, ws, list);
     if (st != SAC_OK)
         return st;
-    page = view->pages[view->page_count - 1];
-    st = sac_stream_upload(ws->stream, lists->page_codes[page], codes,
-                           lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
+    number = sac_lists_chain(lists, list)[before / SAC_PAGE_ROWS];
+    page = sac_lists_page(lists, number);
+    st = sac_stream_upload(ws->stream, page, codes, lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
     if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, lists->page_bias[page], bias, lines * sizeof *bias);
+        st = sac_stream_upload(ws->stream, sac_page_bias(&lists->pq, page), bias, lines * sizeof *bias);
     if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, lists->page_slots[page], slots, lines * sizeof *slots);
-    if (st == SAC_OK)
-        st = sac_stream_wait(ws->stream);
-    if (st != SAC_OK)
-        return sac_fail(ws->err, st, "cannot copy a page of a list to the device");
-    view->row_count += rows;
+        st = sac_stream_upload(ws->stream, sac_page_slots(&lists->pq, page), slots, lines * sizeof *slots);
+    if (st != SAC_OK) {
+        lists->free_pages[lists->free_count++] = number;
+        return sac_fail(ws->err, st, "cannot copy a page of a list to the device: %s", sac_status_text(st));
+    }
+    set_rows(lists, list, before + rows);
     for (uint32_t i = 0; i < rows; i++)
-        lists->position[slots[i]] = page * SAC_PAGE_ROWS + i;
+        note(lists, slots[i], number * SAC_PAGE_ROWS + i);
     return SAC_OK;
 }
 
@@ -272,30 +363,42 @@ uint32_t sac_lists_of(const sac_lists *lists, uint32_t slot)
 sac_status sac_lists_remove(sac_lists *lists, sac_workspace *ws, uint32_t slot)
 {
     uint32_t hole = lists->position[slot], list = sac_lists_of(lists, slot);
-    const sac_list_view *view = &lists->views[list];
-    uint32_t last_line = (view->row_count - 1) % SAC_PAGE_ROWS, last_page = view->pages[view->page_count - 1];
-    uint32_t last = last_page * SAC_PAGE_ROWS + last_line, moved = slot;
+    uint32_t last = last_position(lists, list), moved = slot_at(lists, last);
     sac_status st = SAC_OK;
 
     assert(hole != SAC_NO_POSITION);
-    if (last != hole) {
-        st = sac_stream_download(ws->stream, &moved, lists->page_slots[last_page] + last_line, sizeof moved);
-        if (st == SAC_OK)
-            st = sac_run_list_move(ws, &(struct sac_list_move_args){.pq = lists->pq,
-                                                                    .page_codes = lists->page_codes,
-                                                                    .page_bias = lists->page_bias,
-                                                                    .page_slots = lists->page_slots,
-                                                                    .from = last,
-                                                                    .to = hole});
-        if (st == SAC_OK)
-            st = sac_stream_wait(ws->stream);
-    }
+    if (last != hole)
+        st =
+            sac_run_list_move(ws, &(struct sac_list_move_args){
+                                      .pq = lists->pq, .pages = lists->pages.copy, .from = last, .to = hole});
     if (st != SAC_OK)
-        return sac_fail(ws->err, st, "cannot move a list entry: %s", sac_status_text(st));
-    lists->position[moved] = hole;
+        return st;
+    note(lists, moved, hole);
     lists->position[slot] = SAC_NO_POSITION;
     drop_last(lists, list);
     return SAC_OK;
+}
+
+sac_status sac_lists_sync(sac_lists *lists, sac_workspace *ws)
+{
+    sac_status st = sac_mirror_sync(&lists->pages, ws->stream);
+
+    if (st == SAC_OK)
+        st = sac_mirror_sync(&lists->chains, ws->stream);
+    if (st == SAC_OK)
+        st = sac_mirror_sync(&lists->lists, ws->stream);
+    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "cannot update the lists: %s", sac_status_text(st));
+}
+
+/* ---- looking ---------------------------------------------------------------------------------------- */
+
+sac_list_pool sac_lists_pool(const sac_lists *lists)
+{
+    return (sac_list_pool){.pq = lists->pq,
+                           .nlist = lists->nlist,
+                           .pages = lists->pages.copy,
+                           .chains = lists->chains.copy,
+                           .lists = lists->lists.copy};
 }
 
 double sac_lists_imbalance(const sac_lists *lists)
@@ -303,7 +406,7 @@ double sac_lists_imbalance(const sac_lists *lists)
     double sum = 0, squares = 0;
 
     for (uint32_t i = 0; i < lists->nlist; i++) {
-        double size = lists->views[i].row_count;
+        double size = sac_lists_rows(lists, i);
         sum += size;
         squares += size * size;
     }
@@ -312,16 +415,14 @@ double sac_lists_imbalance(const sac_lists *lists)
 
 uint64_t sac_lists_page_bytes(const sac_lists *lists)
 {
-    return (uint64_t)lists->page_count * page_bytes(lists);
+    return (uint64_t)lists->page_count * sac_page_bytes(&lists->pq);
 }
 
-uint64_t sac_lists_host_bytes(const sac_lists *lists)
+uint64_t sac_lists_directory_bytes(const sac_lists *lists)
 {
-    uint64_t bytes = lists->slot_capacity * sizeof *lists->position;
+    uint64_t each = 2 * sizeof(uint32_t) + (lists->slots != NULL ? SAC_PAGE_ROWS * sizeof(uint32_t) : 0);
 
-    bytes += lists->page_capacity * (3 * sizeof(void *) + 2 * sizeof(uint32_t));
-    bytes += lists->nlist * (sizeof *lists->views + sizeof *lists->chains);
-    for (uint32_t i = 0; i < lists->nlist; i++)
-        bytes += lists->chains[i].capacity * sizeof(uint32_t);
-    return bytes;
+    return lists->slot_capacity * sizeof *lists->position + lists->page_capacity * each +
+           lists->nlist * sizeof *lists->rooms + sac_mirror_bytes(&lists->pages) +
+           sac_mirror_bytes(&lists->chains) + sac_mirror_bytes(&lists->lists);
 }

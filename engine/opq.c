@@ -50,26 +50,38 @@ static sac_status run_linear(sac_workspace *ws, const sac_linear *linear, size_t
     return sac_run_linear(ws, &(struct sac_linear_args){.linear = linear, .x = x, .rows = n, .y = y});
 }
 
-sac_status sac_rotation_apply(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
-                              sac_span *y)
+sac_status sac_rotation_prepare(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
+                                sac_span *y)
 {
-    sac_status st;
-
     if (rotation->matrix == NULL && rotation->in == rotation->out) {
         *y = *x;
         return SAC_OK;
     }
     if (!sac_workspace_span(ws, n, rotation->out * sizeof(float), y))
-        return SAC_NO_MEMORY;
-    if (rotation->matrix != NULL) {
-        st = run_linear(ws, rotation->linear, n, x->device, y->device);
-        return st == SAC_OK ? sac_span_pull(ws, y) : st;
-    }
+        return ws->status;
+    if (rotation->matrix != NULL)
+        return SAC_OK;
     memset(y->host, 0, y->bytes);
     for (size_t i = 0; i < n; i++)
         memcpy((float *)y->host + i * rotation->out, (const float *)x->host + i * rotation->in,
                rotation->in * sizeof(float));
-    return sac_span_push(ws, y);
+    return SAC_OK;
+}
+
+sac_status sac_rotation_run(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
+                            const sac_span *y)
+{
+    if (rotation->matrix != NULL)
+        return run_linear(ws, rotation->linear, n, x->device, y->device);
+    return y->device == x->device ? SAC_OK : sac_span_push(ws, y);
+}
+
+sac_status sac_rotation_apply(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
+                              sac_span *y)
+{
+    sac_status st = sac_rotation_prepare(rotation, ws, n, x, y);
+
+    return st == SAC_OK ? sac_rotation_run(rotation, ws, n, x, y) : st;
 }
 
 /* ---- learning --------------------------------------------------------------------------------------- */
@@ -89,7 +101,7 @@ static sac_status product(sac_workspace *ws, uint32_t rows, uint32_t k, uint32_t
 
     if (!sac_workspace_span(ws, rows, k * sizeof(float), &from) ||
         !sac_workspace_span(ws, rows, columns * sizeof(float), &to))
-        return SAC_NO_MEMORY;
+        return ws->status;
     memcpy(from.host, a, (size_t)rows * k * sizeof *a);
     st = sac_span_push(ws, &from);
     if (st == SAC_OK)
@@ -122,7 +134,7 @@ static sac_status make_orthonormal(sac_workspace *ws, uint32_t rows, uint32_t co
     float *turned = sac_workspace_host(ws, count, sizeof *turned);
     float *next = sac_workspace_host(ws, count, sizeof *next);
     double norm = 0, missing = 1;
-    sac_status st = gram == NULL || turned == NULL || next == NULL ? SAC_NO_MEMORY : SAC_OK;
+    sac_status st = gram == NULL || turned == NULL || next == NULL ? ws->status : SAC_OK;
 
     for (size_t i = 0; i < count; i++)
         norm += (double)x[i] * x[i];
@@ -161,7 +173,7 @@ static sac_status polar_factor(sac_workspace *ws, uint32_t rows, uint32_t column
         return make_orthonormal(ws, rows, columns, x);
     turned = sac_workspace_host(ws, (size_t)rows * columns, sizeof *turned);
     if (turned == NULL)
-        return SAC_NO_MEMORY;
+        return ws->status;
     transpose(x, rows, columns, turned);
     st = make_orthonormal(ws, columns, rows, turned);
     if (st == SAC_OK)
@@ -202,7 +214,7 @@ static sac_status start(struct learning *l, float *matrix)
     covariance = sac_workspace_host(ws, (size_t)l->in * l->in, sizeof *covariance);
     next = sac_workspace_host(ws, (size_t)l->in * l->out, sizeof *next);
     if (covariance == NULL || next == NULL)
-        return SAC_NO_MEMORY;
+        return l->ws->status;
     st = product(ws, l->in, (uint32_t)l->n, l->in, l->x_turned, l->x_turned, covariance);
     for (int step = 0; st == SAC_OK && step < SUBSPACE_STEPS; step++) {
         st = product(ws, l->out, l->in, l->in, matrix, covariance, next);
@@ -237,7 +249,7 @@ static sac_status update_codebook(struct learning *l, const sac_span *rotated)
     float *codebook = l->codebook.host;
 
     if (sums == NULL || counts == NULL)
-        return SAC_NO_MEMORY;
+        return l->ws->status;
     memset(sums, 0, codewords * pq->dsub * sizeof *sums);
     memset(counts, 0, codewords * sizeof *counts);
     for (size_t i = 0; i < l->n * pq->m; i++) {
@@ -264,7 +276,7 @@ static sac_status procrustes(struct learning *l, float *matrix)
     sac_status st;
 
     if (cross == NULL)
-        return SAC_NO_MEMORY;
+        return l->ws->status;
     transpose(l->decoded, l->n, l->out, l->decoded_turned);
     st = product(l->ws, l->out, (uint32_t)l->n, l->in, l->decoded_turned, l->x_turned, cross);
     for (size_t i = 0; st == SAC_OK && i < count; i++)
@@ -288,6 +300,8 @@ static sac_status round_of_learning(struct learning *l, const sac_span *x, bool 
 
     if (st == SAC_OK)
         st = sac_rotation_apply(&rotation, ws, l->n, x, &rotated);
+    if (st == SAC_OK)
+        st = sac_span_pull(ws, &rotated);
     if (st == SAC_OK && first)
         st = sac_pq_train(ws, l->pq, 4, seed, l->n, &rotated, &l->codebook, NULL);
     if (st == SAC_OK)
@@ -318,7 +332,7 @@ sac_status sac_opq_train(sac_workspace *ws, const sac_pq_shape *pq, uint64_t see
     if (x_turned == NULL || l.decoded == NULL || l.decoded_turned == NULL ||
         !sac_workspace_span(ws, n, pq->m, &l.codes) ||
         !sac_workspace_span(ws, ((size_t)pq->m << pq->nbits) * pq->dsub, sizeof(float), &l.codebook))
-        st = SAC_NO_MEMORY;
+        st = ws->status;
     if (st == SAC_OK) {
         transpose(x->host, n, in, x_turned);
         l.x_turned = x_turned;

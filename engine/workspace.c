@@ -4,8 +4,10 @@
 
 enum { DEVICE, HOST };
 #define ALIGNMENT 64u
-#define BLOCK_BYTES ((size_t)64 << 10) /* of the first block */
-#define KEPT_BYTES ((size_t)64 << 20)  /* a workspace that grew beyond this is not kept */
+#define BLOCK_BYTES ((size_t)64 << 10) /* of a block at least */
+/* What a search should get by with: bounded by caches on the CPU, by the budget on a GPU. */
+#define SHARE_BYTES ((size_t)64 << 20)
+#define SHARE_OF_BUDGET 16u
 
 struct sac_workspace_block {
     sac_workspace_block *below;
@@ -16,35 +18,42 @@ struct sac_workspace_block {
 static void block_free(sac_device *device, sac_workspace_block *block)
 {
     sac_buffer_free(device, block->memory[DEVICE]);
-    free(block->memory[HOST]);
+    sac_host_free(device, block->memory[HOST]);
     free(block);
 }
 
-static sac_workspace_block *block_make(sac_device *device, size_t device_bytes, size_t host_bytes,
-                                       sac_error *err)
+static sac_status block_make(sac_device *device, const size_t bytes[2], sac_workspace_block **out,
+                             sac_error *err)
 {
     sac_workspace_block *block = calloc(1, sizeof *block);
-    void *host = NULL, *memory = NULL;
+    void *memory[2] = {NULL, NULL};
+    sac_status st;
 
-    if (block == NULL || posix_memalign(&host, ALIGNMENT, host_bytes) != 0) {
-        free(block);
-        sac_fail(err, SAC_NO_MEMORY, "no memory for %zu bytes of workspace", host_bytes);
-        return NULL;
+    if (block == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for a workspace");
+    st = sac_buffer_alloc(device, bytes[DEVICE], 1, &memory[DEVICE], err);
+    if (st == SAC_OK)
+        st = sac_host_alloc(device, bytes[HOST], 1, &memory[HOST], err);
+    for (int kind = DEVICE; kind <= HOST; kind++) {
+        block->memory[kind] = memory[kind];
+        block->bytes[kind] = bytes[kind];
     }
-    block->memory[HOST] = host;
-    if (sac_buffer_alloc(device, device_bytes, 1, &memory, err) != SAC_OK) {
+    if (st != SAC_OK) {
         block_free(device, block);
-        return NULL;
+        return st;
     }
-    block->memory[DEVICE] = memory;
-    block->bytes[DEVICE] = device_bytes;
-    block->bytes[HOST] = host_bytes;
-    return block;
+    *out = block;
+    return SAC_OK;
 }
 
 void sac_workspace_pool_init(sac_workspace_pool *pool, sac_device *device)
 {
-    *pool = (sac_workspace_pool){.device = device};
+    *pool = (sac_workspace_pool){.device = device, .share = SHARE_BYTES};
+    if (!sac_device_host_visible(device)) {
+        sac_device_memory memory;
+        sac_device_memory_describe(device, &memory);
+        pool->share = (size_t)(memory.budget / SHARE_OF_BUDGET);
+    }
     pthread_mutex_init(&pool->lock, NULL);
 }
 
@@ -55,6 +64,7 @@ static void workspace_free(sac_workspace *ws)
         ws->blocks = block->below;
         block_free(ws->device, block);
     }
+    sac_stream_give_back(ws->stream);
     free(ws);
 }
 
@@ -85,9 +95,10 @@ sac_status sac_workspace_borrow(sac_workspace_pool *pool, sac_workspace **out, s
             return sac_fail(err, SAC_NO_MEMORY, "no memory for a workspace");
         ws->device = pool->device;
         ws->ops = sac_device_ops(pool->device);
+        ws->share = pool->share;
     }
     ws->err = err;
-    st = sac_stream_borrow(pool->device, 0, &ws->stream, err);
+    st = ws->stream == NULL ? sac_stream_borrow(pool->device, 0, &ws->stream, err) : SAC_OK;
     if (st != SAC_OK) {
         workspace_free(ws);
         return st;
@@ -96,15 +107,20 @@ sac_status sac_workspace_borrow(sac_workspace_pool *pool, sac_workspace **out, s
     return SAC_OK;
 }
 
+/* On the CPU streams are shared, since only their scratch matters, which is warm in a cache at best. On other
+ * devices a workspace keeps its stream. */
 void sac_workspace_give_back(sac_workspace_pool *pool, sac_workspace *ws)
 {
     if (ws == NULL)
         return;
     sac_workspace_reset(ws);
-    sac_stream_give_back(ws->stream);
-    ws->stream = NULL;
     ws->err = NULL;
-    if (ws->blocks != NULL && ws->blocks->bytes[DEVICE] + ws->blocks->bytes[HOST] > KEPT_BYTES) {
+    if (sac_device_host_visible(ws->device)) {
+        sac_stream_give_back(ws->stream);
+        ws->stream = NULL;
+        ws->scratch = 0;
+    }
+    if (ws->blocks != NULL && ws->blocks->bytes[DEVICE] + ws->blocks->bytes[HOST] > ws->share) {
         workspace_free(ws);
         return;
     }
@@ -133,8 +149,8 @@ void sac_workspace_reset(sac_workspace *ws)
         bytes[HOST] += block->bytes[HOST];
         block_free(ws->device, block);
     }
-    if (bytes[DEVICE] + bytes[HOST] <= KEPT_BYTES)
-        ws->blocks = block_make(ws->device, bytes[DEVICE], bytes[HOST], NULL); /* tried again when needed */
+    if (bytes[DEVICE] + bytes[HOST] <= ws->share)
+        (void)block_make(ws->device, bytes, &ws->blocks, NULL); /* tried again when needed */
 }
 
 sac_workspace_mark sac_workspace_save(const sac_workspace *ws)
@@ -168,7 +184,8 @@ static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
     void *piece;
 
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX / 4) {
-        sac_fail(ws->err, SAC_NO_MEMORY, "%zu times %zu bytes are beyond any memory", count, size);
+        ws->status = sac_fail(ws->err, kind == HOST ? SAC_NO_MEMORY : SAC_DEVICE_MEMORY,
+                              "%zu times %zu bytes are beyond any memory", count, size);
         return NULL;
     }
     bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT; /* never nothing */
@@ -177,8 +194,8 @@ static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
         sac_workspace_block *block;
 
         sizes[kind] = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
-        block = block_make(ws->device, sizes[DEVICE], sizes[HOST], ws->err);
-        if (block == NULL)
+        ws->status = block_make(ws->device, sizes, &block, ws->err);
+        if (ws->status != SAC_OK)
             return NULL;
         block->below = ws->blocks;
         ws->blocks = block;
@@ -198,45 +215,72 @@ void *sac_workspace_host(sac_workspace *ws, size_t count, size_t size)
     return take(ws, HOST, count, size);
 }
 
+bool sac_workspace_view(sac_workspace *ws, void *device, size_t count, size_t size, sac_span *out)
+{
+    *out = (sac_span){.device = device, .host = device, .bytes = count * size};
+    if (!sac_device_host_visible(ws->device))
+        out->host = take(ws, HOST, count, size);
+    return out->host != NULL;
+}
+
 bool sac_workspace_span(sac_workspace *ws, size_t count, size_t size, sac_span *out)
 {
-    out->bytes = count * size;
-    out->device = take(ws, DEVICE, count, size);
-    out->host = sac_device_host_visible(ws->device) ? out->device : take(ws, HOST, count, size);
-    return out->device != NULL && out->host != NULL;
+    void *device = take(ws, DEVICE, count, size);
+
+    return device != NULL && sac_workspace_view(ws, device, count, size, out);
+}
+
+static sac_status copied(sac_workspace *ws, sac_status st, const sac_span *span)
+{
+    if (st == SAC_OK)
+        return SAC_OK;
+    return sac_fail(ws->err, st, "cannot copy %zu bytes between host and device: %s", span->bytes,
+                    sac_status_text(st));
 }
 
 sac_status sac_span_push(sac_workspace *ws, const sac_span *span)
 {
     if (span->host == span->device)
         return SAC_OK;
-    if (sac_stream_upload(ws->stream, span->device, span->host, span->bytes) != SAC_OK)
-        return sac_fail(ws->err, SAC_DEVICE_LOST, "cannot copy %zu bytes to the device", span->bytes);
-    return SAC_OK;
+    return copied(ws, sac_stream_upload(ws->stream, span->device, span->host, span->bytes), span);
+}
+
+sac_status sac_span_fetch(sac_workspace *ws, const sac_span *span)
+{
+    if (span->host == span->device)
+        return SAC_OK;
+    return copied(ws, sac_stream_download(ws->stream, span->host, span->device, span->bytes), span);
 }
 
 sac_status sac_span_pull(sac_workspace *ws, const sac_span *span)
 {
-    sac_status st = SAC_OK;
+    sac_status st = sac_span_fetch(ws, span);
 
-    if (span->host != span->device)
-        st = sac_stream_download(ws->stream, span->host, span->device, span->bytes);
-    if (st == SAC_OK)
-        st = sac_stream_wait(ws->stream);
-    if (st != SAC_OK)
-        return sac_fail(ws->err, st, "cannot copy %zu bytes from the device", span->bytes);
-    return SAC_OK;
+    return st == SAC_OK ? sac_workspace_wait(ws) : st;
+}
+
+sac_status sac_workspace_wait(sac_workspace *ws)
+{
+    sac_status st = sac_stream_wait(ws->stream);
+
+    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "the device failed: %s", sac_status_text(st));
 }
 
 /* ---- operations ------------------------------------------------------------------------------------- */
 
+/* Growing the arena means waiting; a stream that has served such a search before has enough. */
 static sac_status reserve(sac_workspace *ws, size_t bytes)
 {
-    sac_status st = sac_stream_wait(ws->stream);
+    sac_status st;
 
-    if (st != SAC_OK)
-        return sac_fail(ws->err, st, "the device failed before the next operation");
-    return sac_stream_reserve(ws->stream, bytes, ws->err);
+    if (bytes <= ws->scratch)
+        return SAC_OK;
+    st = sac_workspace_wait(ws);
+    if (st == SAC_OK)
+        st = sac_stream_reserve(ws->stream, bytes, ws->err);
+    if (st == SAC_OK)
+        ws->scratch = bytes;
+    return st;
 }
 
 static sac_status outcome(sac_workspace *ws, sac_status st, const char *name)
@@ -258,14 +302,16 @@ static sac_status outcome(sac_workspace *ws, sac_status st, const char *name)
 
 SAC_RUN(norms)
 SAC_RUN_WITH_SCRATCH(assign)
-SAC_RUN(cluster_sums)
+SAC_RUN_WITH_SCRATCH(cluster_sums)
 SAC_RUN_WITH_SCRATCH(nearest)
 SAC_RUN(gather_distances)
+SAC_RUN_WITH_SCRATCH(select)
 SAC_RUN(rows_write)
 SAC_RUN(rows_read)
 SAC_RUN_WITH_SCRATCH(pq_encode)
 SAC_RUN(list_write)
 SAC_RUN(list_move)
+SAC_RUN_WITH_SCRATCH(probe)
 SAC_RUN(pq_table)
 SAC_RUN_WITH_SCRATCH(pq_scan)
 SAC_RUN_WITH_SCRATCH(linear)

@@ -3,6 +3,10 @@
  * Pieces are handed out one after another and all forgotten at once. A workspace that is given back keeps its
  * memory for the next search, as one block of the size that was needed, so that steady load allocates
  * nothing.
+ *
+ * What runs is put on the stream and not waited for, except where a function says so. Host pieces are memory
+ * that copies read and write beside the host: whoever pushes one leaves it alone until the stream has been
+ * waited for.
  */
 #ifndef SACCADE_WORKSPACE_H
 #define SACCADE_WORKSPACE_H
@@ -17,7 +21,10 @@ typedef struct sac_workspace {
     sac_device *device;
     const struct sac_ops *ops;
     sac_stream *stream;
-    sac_error *err; /* the caller's, for everything that fails meanwhile */
+    size_t scratch;    /* bytes of the stream's arena that were asked for so far */
+    size_t share;      /* bytes that a search should get by with; what is more is not kept */
+    sac_error *err;    /* the caller's, for everything that fails meanwhile */
+    sac_status status; /* why the last piece could not be had */
     sac_workspace_block *blocks;
     struct sac_workspace *idle_next;
 } sac_workspace;
@@ -25,6 +32,7 @@ typedef struct sac_workspace {
 /* Workspaces waiting for the next search. */
 typedef struct sac_workspace_pool {
     sac_device *device;
+    size_t share;
     pthread_mutex_t lock;
     sac_workspace *idle;
 } sac_workspace_pool;
@@ -36,10 +44,11 @@ void sac_workspace_pool_free(sac_workspace_pool *pool); /* after every workspace
 sac_status sac_workspace_borrow(sac_workspace_pool *pool, sac_workspace **out, sac_error *err);
 void sac_workspace_give_back(sac_workspace_pool *pool, sac_workspace *ws); /* NULL is allowed */
 
-/* Forgets every piece. */
+/* Waits for the stream, then forgets every piece. */
 void sac_workspace_reset(sac_workspace *ws);
 
-/* What is in use now, and going back to that: for pieces of a loop's body. */
+/* What is in use now, and going back to that once the stream is done with the rest: for pieces of a loop's
+ * body. */
 typedef struct sac_workspace_mark {
     sac_workspace_block *block;
     size_t used[2];
@@ -48,7 +57,7 @@ sac_workspace_mark sac_workspace_save(const sac_workspace *ws);
 void sac_workspace_restore(sac_workspace *ws, sac_workspace_mark mark);
 
 /* count * size bytes, aligned to 64, undefined: of the device, or of the host. NULL when there are none, with
- * ws->err filled. */
+ * ws->err and ws->status filled: SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST. */
 void *sac_workspace_device(sac_workspace *ws, size_t count, size_t size);
 void *sac_workspace_host(sac_workspace *ws, size_t count, size_t size);
 
@@ -59,8 +68,14 @@ typedef struct sac_span {
     size_t bytes;
 } sac_span;
 bool sac_workspace_span(sac_workspace *ws, size_t count, size_t size, sac_span *out);
-sac_status sac_span_push(sac_workspace *ws, const sac_span *span); /* host to device, in stream order */
-sac_status sac_span_pull(sac_workspace *ws, const sac_span *span); /* device to host; done when it returns */
+/* The same around a piece that the device has. */
+bool sac_workspace_view(sac_workspace *ws, void *device, size_t count, size_t size, sac_span *out);
+sac_status sac_span_push(sac_workspace *ws, const sac_span *span);  /* host to device, in stream order */
+sac_status sac_span_fetch(sac_workspace *ws, const sac_span *span); /* device to host, in stream order */
+sac_status sac_span_pull(sac_workspace *ws, const sac_span *span);  /* the same; done when it returns */
+
+/* Returns when everything put on the stream is done. */
+sac_status sac_workspace_wait(sac_workspace *ws);
 
 /* ---- operations with the scratch they need; ws->err is filled on failure ---------------------------- */
 
@@ -69,11 +84,13 @@ sac_status sac_run_assign(sac_workspace *ws, const struct sac_assign_args *a);
 sac_status sac_run_cluster_sums(sac_workspace *ws, const struct sac_cluster_sums_args *a);
 sac_status sac_run_nearest(sac_workspace *ws, const struct sac_nearest_args *a);
 sac_status sac_run_gather_distances(sac_workspace *ws, const struct sac_gather_distances_args *a);
+sac_status sac_run_select(sac_workspace *ws, const struct sac_select_args *a);
 sac_status sac_run_rows_write(sac_workspace *ws, const struct sac_rows_write_args *a);
 sac_status sac_run_rows_read(sac_workspace *ws, const struct sac_rows_read_args *a);
 sac_status sac_run_pq_encode(sac_workspace *ws, const struct sac_pq_encode_args *a);
 sac_status sac_run_list_write(sac_workspace *ws, const struct sac_list_write_args *a);
 sac_status sac_run_list_move(sac_workspace *ws, const struct sac_list_move_args *a);
+sac_status sac_run_probe(sac_workspace *ws, const struct sac_probe_args *a);
 sac_status sac_run_pq_table(sac_workspace *ws, const struct sac_pq_table_args *a);
 sac_status sac_run_pq_scan(sac_workspace *ws, const struct sac_pq_scan_args *a);
 sac_status sac_run_linear(sac_workspace *ws, const struct sac_linear_args *a);

@@ -26,6 +26,7 @@ enum {
 };
 
 struct sac_linear {
+    sac_device *device;
     struct sac_linear_params params; /* weight and bias are not kept */
     uint32_t columns;                /* of y */
     uint32_t panel_columns;          /* of y that a panel gives */
@@ -127,6 +128,7 @@ sac_status sac_linear_open_cpu(sac_device *d, const struct sac_linear_params *p,
     *out = NULL;
     if (l == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for a layer");
+    l->device = d;
     l->params = *p;
     l->params.weight = l->params.bias = NULL;
     l->finish = choose_finish(d->features);
@@ -158,7 +160,7 @@ void sac_linear_close_cpu(sac_linear *linear)
     if (linear == NULL)
         return;
     sac_onednn_plan_close(linear->plan);
-    sac_buffer_free(NULL, linear->packed);
+    sac_buffer_free(linear->device, linear->packed);
     free(linear->bias);
     free(linear);
 }

@@ -5,6 +5,21 @@
 
 enum { LABELS = 600 };
 
+static sac_device *device;
+
+static int open_device(void **state)
+{
+    (void)state;
+    return sac_device_open(NULL, &device, NULL) == SAC_OK ? 0 : -1;
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    sac_device_close(device);
+    return 0;
+}
+
 static void check(const sac_labels *labels, const uint32_t *slot_of, uint32_t held, uint64_t spread)
 {
     bool used[4096] = {false};
@@ -28,14 +43,15 @@ static void follows_a_plain_array(void **state)
         uint64_t spread = round % 2 == 0 ? 1 : UINT64_MAX / LABELS;
         uint32_t slot_of[LABELS], held = 0, most = 0;
         sac_random random = {round};
-        sac_labels labels = {0};
+        sac_labels labels;
 
+        sac_labels_init(&labels, device);
         for (size_t i = 0; i < LABELS; i++)
             slot_of[i] = SAC_NO_SLOT;
         for (int step = 0; step < 6000; step++) {
             uint64_t l = sac_random_below(&random, LABELS);
             if (slot_of[l] == SAC_NO_SLOT) {
-                assert_int_equal(sac_labels_reserve(&labels, 1, NULL), SAC_OK);
+                assert_int_equal(sac_labels_reserve(&labels, NULL, 1, NULL), SAC_OK);
                 slot_of[l] = sac_labels_insert(&labels, l * spread);
                 held++;
             } else {
@@ -54,11 +70,12 @@ static void follows_a_plain_array(void **state)
 
 static void memory_stays_lean(void **state)
 {
-    sac_labels labels = {0};
+    sac_labels labels;
 
     (void)state;
+    sac_labels_init(&labels, device);
     for (uint64_t l = 0; l < 100000; l++) {
-        assert_int_equal(sac_labels_reserve(&labels, 1, NULL), SAC_OK);
+        assert_int_equal(sac_labels_reserve(&labels, NULL, 1, NULL), SAC_OK);
         sac_labels_insert(&labels, l << 20);
     }
     assert_true(sac_labels_bytes(&labels) < 100000 * 18);
@@ -72,5 +89,5 @@ int main(void)
         cmocka_unit_test(memory_stays_lean),
     };
 
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -6,6 +6,7 @@
 #include "engine/vector_file.h"
 #include "tests/data.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 struct vector_set {
@@ -68,13 +69,21 @@ static inline void vector_set_free(struct vector_set *set)
     free(set->labels);
 }
 
+/* The device that the environment wants engines to be tested on, or the test's own choice. */
+static inline const char *test_device_name(const char *own)
+{
+    const char *wanted = getenv("SACCADE_TEST_DEVICE");
+
+    return wanted != NULL ? wanted : own;
+}
+
 static inline sac_device *test_device(const char *name)
 {
     sac_device_options options;
     sac_device *device;
 
     sac_device_options_init(&options);
-    options.name = name;
+    options.name = test_device_name(name);
     assert_ok(sac_device_open(&options, &device, err));
     return device;
 }
