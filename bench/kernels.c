@@ -16,7 +16,7 @@ static const char *const isas[] = {"avx2", "avx512core", "avx512"};
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
 
 struct options {
-    const char *op, *text, *isa;
+    const char *op, *text, *isa, *device;
     uint32_t threads;
     double seconds;
     bool json, ref;
@@ -103,39 +103,48 @@ static double fma_rate(void)
 
 /* ---- one case on one device ---- */
 
+/* Seconds of the best run, the host's waiting included; negative where the device does not do the case. */
 static double case_seconds(const struct kernel_data *data, sac_device *device, double budget)
 {
-    double best = 1e9, end = now() + budget;
-    void *out[OUTPUTS_MAX];
+    double best = 1e9, end;
+    struct kernel_copy copy;
     sac_stream *stream;
+    sac_status st;
 
-    for (size_t i = 0; i < OUTPUTS_MAX; i++) {
-        if (posix_memalign(&out[i], 64, data->out_bytes[i] + OUTPUT_GUARD) != 0)
-            exit(1);
-        memset(out[i], 0, data->out_bytes[i]);
-    }
-    if (sac_stream_open(device, 0, &stream, NULL) != SAC_OK)
+    if (sac_stream_open(device, 0, &stream, NULL) != SAC_OK ||
+        kernel_copy_make(&copy, data, stream) != SAC_OK || sac_stream_wait(stream) != SAC_OK) {
+        fprintf(stderr, "bench_kernels: no memory for a case of %s\n", data->op->name);
         exit(1);
+    }
+    end = now() + budget;
     do {
         double start = now(), took;
 
-        if (data->op->run(data, stream, out) != SAC_OK)
-            exit(1);
+        st = kernel_run(data, &copy, stream);
+        if (st == SAC_OK)
+            st = sac_stream_wait(stream);
         took = now() - start;
         best = took < best ? took : best;
-    } while (now() < end);
+    } while (st == SAC_OK && now() < end);
+    if (st != SAC_OK && st != SAC_UNSUPPORTED) {
+        fprintf(stderr, "bench_kernels: %s on %s: %s\n", data->op->name, sac_device_describe(device),
+                sac_status_text(st));
+        exit(1);
+    }
+    kernel_copy_free(&copy);
     sac_stream_close(stream);
-    for (size_t i = 0; i < OUTPUTS_MAX; i++)
-        free(out[i]);
-    return best;
+    return st == SAC_OK ? best : -1.0;
 }
 
 static void case_name(const struct kernel_case *c, char *name, size_t size)
 {
-    snprintf(name, size, "n=%u dim=%u k=%u q=%u pq=%ux%ux%u%s%s%s%s", c->n, c->dim, c->k, c->queries, c->pq.m,
-             c->pq.nbits, c->pq.dsub, c->dtype == SAC_F16 ? " f16" : "",
+    static const char *const dtypes[] = {[SAC_F16] = " f16", [SAC_BF16] = " bf16", [SAC_I8] = " i8"};
+
+    snprintf(name, size, "n=%u dim=%u k=%u q=%u pq=%ux%ux%u%s%s%s%s%s%s", c->n, c->dim, c->k, c->queries,
+             c->pq.m, c->pq.nbits, c->pq.dsub, c->dtype == SAC_F32 ? "" : dtypes[c->dtype],
              c->distance == SAC_DISTANCE_NEG_IP ? " ip" : "", c->flags & CASE_NORMS ? " norms" : "",
-             c->flags & CASE_CENTROIDS ? " residual" : "");
+             c->flags & CASE_CENTROIDS ? " residual" : "", c->flags & CASE_FILTERS ? " filters" : "",
+             c->flags & CASE_LISTS ? " lists" : "");
 }
 
 static void report(const struct options *options, const struct kernel_data *data, const char *isa,
@@ -143,6 +152,8 @@ static void report(const struct options *options, const struct kernel_data *data
 {
     char name[128];
 
+    if (seconds < 0.0)
+        return;
     case_name(data->c, name, sizeof name);
     if (options->json)
         printf("{\"op\":\"%s\",\"case\":\"%s\",\"isa\":\"%s\",\"threads\":%u,\"us\":%.2f,\"gbps\":%.2f,"
@@ -172,11 +183,19 @@ static sac_device *open_device(const char *name, const char *isa, uint32_t threa
     return device;
 }
 
+static void device_bench(const struct options *options, const struct kernel_data *data, const char *name,
+                         const char *isa)
+{
+    sac_device *device = open_device(name, isa, options->threads);
+
+    report(options, data, isa != NULL ? isa : name, case_seconds(data, device, options->seconds));
+    sac_device_close(device);
+}
+
 static void op_bench(const struct options *options, const struct kernel_op *op)
 {
     for (size_t i = 0; i < op->case_count; i++) {
         struct kernel_data data;
-        sac_device *device;
         char name[128];
 
         case_name(&op->cases[i], name, sizeof name);
@@ -184,33 +203,31 @@ static void op_bench(const struct options *options, const struct kernel_op *op)
             (options->text != NULL && strstr(name, options->text) == NULL))
             continue;
         kernel_data_make(&data, op, &op->cases[i], 1);
-        if (options->ref) {
-            device = open_device("ref", NULL, 0);
-            report(options, &data, "ref", case_seconds(&data, device, options->seconds));
-            sac_device_close(device);
-        }
-        for (size_t isa = 0; isa < ISA_COUNT; isa++) {
-            if (options->isa != NULL && strcmp(options->isa, isas[isa]) != 0)
-                continue;
-            device = open_device("cpu", isas[isa], options->threads);
-            report(options, &data, isas[isa], case_seconds(&data, device, options->seconds));
-            sac_device_close(device);
-        }
+        if (options->ref)
+            device_bench(options, &data, "ref", NULL);
+        if (options->device != NULL)
+            device_bench(options, &data, options->device, NULL);
+        for (size_t isa = 0; options->device == NULL && isa < ISA_COUNT; isa++)
+            if (options->isa == NULL || strcmp(options->isa, isas[isa]) == 0)
+                device_bench(options, &data, "cpu", isas[isa]);
         kernel_data_free(&data);
     }
 }
 
 static const char help[] =
-    "usage: bench_kernels [--op NAME] [--case TEXT] [--isa ISA] [--threads N] [--seconds S] [--no-ref] "
-    "[--json]\n"
+    "usage: bench_kernels [--op NAME] [--case TEXT] [--isa ISA | --device NAME] [--threads N] [--seconds S]\n"
+    "                     [--no-ref] [--json]\n"
     "\n"
-    "Times every operation of kernels/ on its larger cases: the plain C twin, then each instruction set.\n"
+    "Times every operation of kernels/ on its larger cases: the plain C twin, then each instruction set of "
+    "the CPU\n"
+    "or another device, whose memory holds the data before the clock starts.\n"
     "GB/s counts the bytes that must be moved at least, G/s the arithmetic (products and sums, or "
     "look-ups).\n"
     "\n"
     "  bench_kernels                           everything, one thread\n"
     "  bench_kernels --op pq_scan --threads 2  one operation on two threads\n"
     "  bench_kernels --op nearest --case q=1   the cases whose name has that text\n"
+    "  bench_kernels --device cuda:0 --no-ref  everything on a GPU\n"
     "  bench_kernels --json                    one JSON object a line\n"
     "\n"
     "  --seconds S  time for each measurement, of which the best run counts (default 0.2)\n"
@@ -219,15 +236,11 @@ static const char help[] =
 static int options_parse(int argc, char **argv, struct options *options)
 {
     static const struct option longs[] = {
-        {"op", required_argument, NULL, 'o'},
-        {"case", required_argument, NULL, 'c'},
-        {"isa", required_argument, NULL, 'i'},
-        {"threads", required_argument, NULL, 't'},
-        {"seconds", required_argument, NULL, 's'},
-        {"no-ref", no_argument, NULL, 'n'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"op", required_argument, NULL, 'o'},      {"case", required_argument, NULL, 'c'},
+        {"isa", required_argument, NULL, 'i'},     {"device", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, 't'}, {"seconds", required_argument, NULL, 's'},
+        {"no-ref", no_argument, NULL, 'n'},        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     int opt;
 
@@ -242,6 +255,9 @@ static int options_parse(int argc, char **argv, struct options *options)
             break;
         case 'i':
             options->isa = optarg;
+            break;
+        case 'd':
+            options->device = optarg;
             break;
         case 't':
             options->threads = (uint32_t)strtoul(optarg, NULL, 10);
@@ -273,7 +289,7 @@ int main(int argc, char **argv)
 
     if (options_parse(argc, argv, &options) != 0)
         return 2;
-    device = open_device("cpu", NULL, options.threads);
+    device = open_device(options.device != NULL ? options.device : "cpu", NULL, options.threads);
     if (options.json)
         printf("{\"machine\":\"%s\",\"memcpy_gbps\":%.2f,\"fma_gflops\":%.2f}\n", sac_device_describe(device),
                memcpy_rate() * 1e-9, fma_rate() * 1e-9);

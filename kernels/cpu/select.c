@@ -35,7 +35,7 @@ sac_status sac_select_cpu(sac_stream *s, const struct sac_select_args *a)
         return SAC_OK;
     sac_scratch_reset(s);
     select.keys = sac_scratch_take(s, (size_t)s->device->threads * a->stride, sizeof *select.keys);
-    if (select.keys == NULL)
+    if (select.keys == NULL && a->stride > 0)
         return SAC_NO_MEMORY;
     sac_parallel_for(s, (uint32_t)a->query_count, select_query, &select);
     return SAC_OK;

@@ -36,18 +36,12 @@ static void norms_make(struct kernel_data *data)
 
     data->args.norms = (struct sac_norms_args){.n = c->n, .dim = c->dim};
     data->args.norms.x = kernel_random_rows(data, c->n, c->dim);
-    data->out_bytes[0] = c->n * sizeof(float);
+    data->args.norms.out = kernel_output(data, c->n, sizeof(float));
     data->bytes = 4.0 * c->n * c->dim;
     data->flops = 2.0 * c->n * c->dim;
 }
 
-static sac_status norms_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    struct sac_norms_args a = data->args.norms;
-
-    a.out = out[0];
-    return sac_device_ops(sac_stream_device(stream))->norms(stream, &a);
-}
+KERNEL_RUN(norms)
 
 static const char *norms_check(const struct kernel_data *data, void *const *want, void *const *got)
 {
@@ -59,8 +53,8 @@ static const char *norms_check(const struct kernel_data *data, void *const *want
     return NULL;
 }
 
-const struct kernel_op norms_op = {"norms",    norms_cases, COUNT(norms_cases),
-                                   norms_make, norms_run,   norms_check};
+const struct kernel_op norms_op = {"norms",   norms_cases, COUNT(norms_cases), norms_make,
+                                   norms_run, NULL,        norms_check};
 
 /* ---- assign ---- */
 
@@ -93,31 +87,21 @@ static void assign_make(struct kernel_data *data)
     centroids = kernel_random_rows(data, c->k, c->dim);
     data->c = c;
     for (uint32_t i = 0; i < c->k; i++) {
-        double norm = 0.0;
+        const float *centroid = centroids + (size_t)i * c->dim;
 
-        for (uint32_t d = 0; d < c->dim; d++)
-            norm += (double)centroids[(size_t)i * c->dim + d] * centroids[(size_t)i * c->dim + d];
-        norms[i] = (float)norm;
+        norms[i] = (float)kernel_dot(centroid, centroid, c->dim);
     }
     a->centroids = centroids;
     a->centroid_norms = norms;
-    data->out_bytes[0] = c->n * sizeof(uint32_t);
-    data->out_bytes[1] = c->n % 2 == 0 ? c->n * sizeof(float) : 0;
+    a->index = kernel_output(data, c->n, sizeof(uint32_t));
+    if (c->n % 2 == 0)
+        a->distance = kernel_output(data, c->n, sizeof(float));
     data->bytes = 4.0 * c->dim * ((double)c->n + c->k);
     data->flops = 2.0 * c->n * c->k * c->dim;
 }
 
-static sac_status assign_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));
-    struct sac_assign_args a = data->args.assign;
-    sac_status st;
-
-    a.index = out[0];
-    a.distance = data->out_bytes[1] > 0 ? out[1] : NULL;
-    st = kernel_reserve(stream, ops->assign_scratch(sac_stream_device(stream), &a));
-    return st != SAC_OK ? st : ops->assign(stream, &a);
-}
+KERNEL_RUN(assign)
+KERNEL_SCRATCH(assign)
 
 static double l2sq(const float *x, const float *y, uint32_t dim)
 {
@@ -130,18 +114,14 @@ static double l2sq(const float *x, const float *y, uint32_t dim)
 
 static double norm(const float *x, uint32_t dim)
 {
-    double sum = 0.0;
-
-    for (uint32_t d = 0; d < dim; d++)
-        sum += (double)x[d] * x[d];
-    return sum;
+    return kernel_dot(x, x, dim);
 }
 
 static const char *assign_check(const struct kernel_data *data, void *const *want, void *const *got)
 {
     const struct sac_assign_args *a = &data->args.assign;
     const uint32_t *index = want[0], *got_index = got[0];
-    const float *distance = data->out_bytes[1] > 0 ? want[1] : NULL, *got_distance = got[1];
+    const float *distance = a->distance != NULL ? want[1] : NULL, *got_distance = got[1];
 
     for (size_t i = 0; i < a->n; i++) {
         const float *x = a->x + i * a->dim, *centroid;
@@ -164,8 +144,8 @@ static const char *assign_check(const struct kernel_data *data, void *const *wan
     return NULL;
 }
 
-const struct kernel_op assign_op = {"assign",    assign_cases, COUNT(assign_cases),
-                                    assign_make, assign_run,   assign_check};
+const struct kernel_op assign_op = {"assign",   assign_cases,   COUNT(assign_cases), assign_make,
+                                    assign_run, assign_scratch, assign_check};
 
 /* ---- cluster_sums ---- */
 
@@ -190,20 +170,14 @@ static void cluster_sums_make(struct kernel_data *data)
     data->args.cluster_sums =
         (struct sac_cluster_sums_args){.n = c->n, .dim = c->dim, .index = index, .k = c->k};
     data->args.cluster_sums.x = kernel_random_rows(data, c->n, c->dim);
-    data->out_bytes[0] = sizeof(float) * c->k * c->dim;
-    data->out_bytes[1] = sizeof(uint32_t) * c->k;
+    data->args.cluster_sums.sums = kernel_output(data, (size_t)c->k * c->dim, sizeof(float));
+    data->args.cluster_sums.counts = kernel_output(data, c->k, sizeof(uint32_t));
     data->bytes = 4.0 * c->n * c->dim;
     data->flops = 1.0 * c->n * c->dim;
 }
 
-static sac_status cluster_sums_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    struct sac_cluster_sums_args a = data->args.cluster_sums;
-
-    a.sums = out[0];
-    a.counts = out[1];
-    return sac_device_ops(sac_stream_device(stream))->cluster_sums(stream, &a);
-}
+KERNEL_RUN(cluster_sums)
+KERNEL_SCRATCH(cluster_sums)
 
 static const char *cluster_sums_check(const struct kernel_data *data, void *const *want, void *const *got)
 {
@@ -218,7 +192,8 @@ static const char *cluster_sums_check(const struct kernel_data *data, void *cons
 }
 
 const struct kernel_op cluster_sums_op = {"cluster_sums",    cluster_sums_cases, COUNT(cluster_sums_cases),
-                                          cluster_sums_make, cluster_sums_run,   cluster_sums_check};
+                                          cluster_sums_make, cluster_sums_run,   cluster_sums_scratch,
+                                          cluster_sums_check};
 
 /* ---- nearest ---- */
 
@@ -237,6 +212,10 @@ static const struct kernel_case nearest_cases[] = {
     {.n = 9000, .dim = 24, .k = 50, .queries = 2, .flags = CASE_DUPLICATES | CASE_LIVE},
     {.n = 9000, .dim = 8, .k = 4096, .queries = 1},
     {.n = 5000, .dim = 32, .k = 20, .queries = 1, .distance = IP},
+    {.n = 2000, .dim = 32, .k = 10, .queries = 7, .flags = CASE_FILTERS},
+    {.n = 2000, .dim = 19, .k = 100, .queries = 5, .flags = CASE_FILTERS | CASE_LIVE, .distance = IP},
+    {.n = 2000, .dim = 19, .k = 10, .queries = 3, .dtype = SAC_I8, .flags = CASE_LIVE},
+    {.n = 300, .dim = 1, .k = 10, .queries = 3, .dtype = SAC_I8, .distance = IP},
     /* batches with norms, which may be computed as matrix products */
     {.n = 20, .dim = 5, .k = 30, .queries = 40, .flags = CASE_NORMS},
     {.n = 3000, .dim = 128, .k = 10, .queries = 33, .flags = CASE_NORMS | CASE_INTEGERS},
@@ -244,6 +223,8 @@ static const struct kernel_case nearest_cases[] = {
     {.n = 3001, .dim = 96, .k = 7, .queries = 64, .flags = CASE_NORMS, .distance = IP},
     {.n = 2999, .dim = 40, .k = 5, .queries = 61, .flags = CASE_NORMS, .dtype = SAC_F16},
     {.n = 6000, .dim = 16, .k = 20, .queries = 50, .flags = CASE_NORMS | CASE_DUPLICATES},
+    {.n = 3000, .dim = 48, .k = 30, .queries = 45, .flags = CASE_NORMS | CASE_FILTERS | CASE_LIVE},
+    {.n = 1000, .dim = 70, .k = 10, .queries = 20, .flags = CASE_NORMS, .dtype = SAC_I8},
     {.n = 1024, .dim = 128, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 4096, .dim = 768, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 200000, .dim = 128, .k = 10, .queries = 1, .flags = CASE_BENCH},
@@ -268,35 +249,22 @@ static void nearest_make(struct kernel_data *data)
                                    .row_count = c->n,
                                    .k = c->k};
     a->queries = kernel_random_rows(data, c->queries, c->dim);
-    a->pages = (const void *const *)kernel_paged_rows(data, rows, c->n, c->dim, PAGE_ROWS, c->dtype);
-    for (uint32_t i = 0; i < c->n; i++) {
-        float *row = rows + (size_t)i * c->dim;
-
-        for (uint32_t d = 0; c->dtype == SAC_F16 && d < c->dim; d++)
-            row[d] = sac_f16_to_f32(sac_f32_to_f16(row[d]));
-        norms[i] = (float)norm(row, c->dim);
-    }
+    a->pages = kernel_paged_rows(data, rows, c->n, c->dim, PAGE_ROWS, c->dtype);
+    a->filters = kernel_filters(data, c->n);
+    for (uint32_t i = 0; i < c->n; i++)
+        norms[i] = (float)norm(rows + (size_t)i * c->dim, c->dim);
     for (uint32_t i = 0; i <= c->n / 64; i++)
         live[i] = i == 3 ? 0 : i == 5 ? UINT64_MAX : (uint64_t)kernel_random(data, UINT32_MAX) * 0x100000401u;
     a->norms = c->flags & CASE_NORMS ? norms : NULL;
     a->live = c->flags & CASE_LIVE ? live : NULL;
-    data->out_bytes[0] = sizeof(float) * c->queries * c->k;
-    data->out_bytes[1] = sizeof(uint32_t) * c->queries * c->k;
-    data->bytes = (double)c->n * c->dim * (c->dtype == SAC_F32 ? 4 : 2);
+    a->out_distance = kernel_output(data, (size_t)c->queries * c->k, sizeof(float));
+    a->out_index = kernel_output(data, (size_t)c->queries * c->k, sizeof(uint32_t));
+    data->bytes = (double)c->n * (double)sac_row_bytes(c->dtype, c->dim);
     data->flops = 2.0 * c->n * c->dim * c->queries;
 }
 
-static sac_status nearest_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));
-    struct sac_nearest_args a = data->args.nearest;
-    sac_status st;
-
-    a.out_distance = out[0];
-    a.out_index = out[1];
-    st = kernel_reserve(stream, ops->nearest_scratch(sac_stream_device(stream), &a));
-    return st != SAC_OK ? st : ops->nearest(stream, &a);
-}
+KERNEL_RUN(nearest)
+KERNEL_SCRATCH(nearest)
 
 /* Where sums are exact (whole numbers, few distinct rows) every place must agree. Elsewhere rounding may
  * exchange neighbours whose distances agree within the tolerance. */
@@ -321,36 +289,44 @@ static const char *nearest_check(const struct kernel_data *data, void *const *wa
     return NULL;
 }
 
-const struct kernel_op nearest_op = {"nearest",    nearest_cases, COUNT(nearest_cases),
-                                     nearest_make, nearest_run,   nearest_check};
+const struct kernel_op nearest_op = {"nearest",   nearest_cases,   COUNT(nearest_cases), nearest_make,
+                                     nearest_run, nearest_scratch, nearest_check};
 
-/* ---- gather_distances: n rows, k candidates a query ---- */
+/* ---- gather_distances: n rows, k places a query ---- */
 
 static const struct kernel_case gather_distances_cases[] = {
     {.n = 10, .dim = 4, .k = 3, .queries = 0},
     {.n = 1, .dim = 1, .k = 1, .queries = 1},
-    {.n = 500, .dim = 7, .k = 15, .queries = 3},
+    {.n = 1, .dim = 1, .k = 1, .queries = 1, .dtype = SAC_I8},
+    {.n = 500, .dim = 7, .k = 15, .queries = 3, .flags = CASE_COUNTS},
     {.n = 500, .dim = 16, .k = 16, .queries = 2, .distance = IP},
     {.n = 500, .dim = 33, .k = 17, .queries = 2, .dtype = SAC_F16},
-    {.n = 2000, .dim = 128, .k = 1000, .queries = 5, .flags = CASE_INTEGERS},
+    {.n = 500, .dim = 30, .k = 33, .queries = 9, .dtype = SAC_I8, .flags = CASE_COUNTS},
+    {.n = 500, .dim = 129, .k = 200, .queries = 3, .dtype = SAC_I8, .distance = IP},
+    {.n = 2000, .dim = 128, .k = 1000, .queries = 5, .flags = CASE_INTEGERS | CASE_COUNTS},
     {.n = 2000, .dim = 768, .k = 100, .queries = 30, .dtype = SAC_F16, .distance = IP},
     {.n = 200000, .dim = 128, .k = 200, .queries = 1, .flags = CASE_BENCH},
     {.n = 200000, .dim = 128, .k = 200, .queries = 100, .flags = CASE_BENCH},
     {.n = 40000, .dim = 768, .k = 200, .queries = 100, .dtype = SAC_F16, .flags = CASE_BENCH},
+    {.n = 40000, .dim = 768, .k = 200, .queries = 100, .dtype = SAC_I8, .flags = CASE_BENCH},
 };
 
 static void gather_distances_make(struct kernel_data *data)
 {
     const struct kernel_case *c = data->c;
     struct sac_gather_distances_args *a = &data->args.gather_distances;
-    const float *x = kernel_random_rows(data, c->n, c->dim);
-    uint32_t *rows = kernel_block(data, (size_t)c->queries * c->k, sizeof *rows);
-    uint32_t *counts = kernel_block(data, c->queries, sizeof *counts), total = 0;
+    float *x = kernel_random_rows(data, c->n, c->dim);
+    uint32_t stride = c->k + (c->flags & CASE_COUNTS ? 5 : 0), total = 0;
+    uint32_t *rows = kernel_block(data, (size_t)c->queries * stride, sizeof *rows);
+    uint32_t *counts = kernel_block(data, c->queries, sizeof *counts);
 
     for (uint32_t q = 0; q < c->queries; q++) {
-        counts[q] = q % 4 == 1 && !(c->flags & CASE_BENCH) ? 0 : c->k;
-        for (uint32_t i = 0; i < counts[q]; i++)
-            rows[total++] = i % 10 == 9 ? UINT32_MAX : kernel_random(data, c->n);
+        counts[q] = !(c->flags & CASE_COUNTS) ? c->k : q % 4 == 1 ? 0 : kernel_random(data, c->k) + 1;
+        total += counts[q];
+        for (uint32_t i = 0; i < stride; i++) /* what must not be read would lead far away */
+            rows[q * stride + i] = i >= counts[q] ? UINT32_MAX - 1
+                                   : i % 10 == 9  ? UINT32_MAX
+                                                  : kernel_random(data, c->n);
     }
     *a = (struct sac_gather_distances_args){.query_count = c->queries,
                                             .dim = c->dim,
@@ -358,22 +334,18 @@ static void gather_distances_make(struct kernel_data *data)
                                             .page_rows = PAGE_ROWS,
                                             .dtype = c->dtype,
                                             .rows = rows,
-                                            .counts = counts};
+                                            .counts = counts,
+                                            .stride = stride};
     a->queries = kernel_random_rows(data, c->queries, c->dim);
-    a->pages = (const void *const *)kernel_paged_rows(data, x, c->n, c->dim, PAGE_ROWS, c->dtype);
-    data->out_bytes[0] = total * sizeof(float);
-    data->bytes = (double)total * c->dim * (c->dtype == SAC_F32 ? 4 : 2);
+    a->pages = kernel_paged_rows(data, x, c->n, c->dim, PAGE_ROWS, c->dtype);
+    a->out = kernel_output(data, (size_t)c->queries * stride, sizeof(float));
+    data->bytes = (double)total * (double)sac_row_bytes(c->dtype, c->dim);
     data->flops = 3.0 * total * c->dim;
 }
 
-static sac_status gather_distances_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    struct sac_gather_distances_args a = data->args.gather_distances;
+KERNEL_RUN(gather_distances)
 
-    a.out = out[0];
-    return sac_device_ops(sac_stream_device(stream))->gather_distances(stream, &a);
-}
-
+/* Places beyond a query's count stay poisoned: NaN, which only NaN meets. */
 static const char *gather_distances_check(const struct kernel_data *data, void *const *want, void *const *got)
 {
     const float *distance = want[0], *got_distance = got[0];
@@ -386,9 +358,74 @@ static const char *gather_distances_check(const struct kernel_data *data, void *
 }
 
 const struct kernel_op gather_distances_op = {
-    "gather_distances",    gather_distances_cases, COUNT(gather_distances_cases),
-    gather_distances_make, gather_distances_run,   gather_distances_check,
+    "gather_distances",     gather_distances_cases, COUNT(gather_distances_cases),
+    gather_distances_make,  gather_distances_run,   NULL,
+    gather_distances_check,
 };
+
+/* ---- select: the best k of n candidates ---- */
+
+static const struct kernel_case select_cases[] = {
+    {.n = 10, .k = 3, .queries = 0},
+    {.n = 1, .k = 1, .queries = 1},
+    {.n = 0, .k = 5, .queries = 2},
+    {.n = 10, .k = 100, .queries = 3},
+    {.n = 255, .k = 1, .queries = 4, .flags = CASE_COUNTS},
+    {.n = 1000, .k = 10, .queries = 9, .flags = CASE_COUNTS | CASE_NAN},
+    {.n = 3000, .k = 100, .queries = 5, .flags = CASE_DUPLICATES | CASE_COUNTS},
+    {.n = 2048, .k = 1024, .queries = 2},
+    {.n = 2049, .k = 1025, .queries = 2, .flags = CASE_INTEGERS},
+    {.n = 9000, .k = 4096, .queries = 3, .flags = CASE_COUNTS},
+    {.n = 4096, .k = 4096, .queries = 1, .flags = CASE_DUPLICATES},
+    {.n = 1000, .k = 100, .queries = 1000, .flags = CASE_BENCH},
+    {.n = 100000, .k = 100, .queries = 10, .flags = CASE_BENCH},
+};
+
+static void select_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    size_t total = (size_t)c->queries * c->n;
+    float *distance = kernel_block(data, total, sizeof *distance);
+    uint32_t *index = kernel_block(data, total, sizeof *index);
+    uint32_t *counts = kernel_block(data, c->queries, sizeof *counts);
+
+    for (size_t i = 0; i < total; i++) {
+        distance[i] = c->flags & CASE_DUPLICATES ? (float)kernel_random(data, 3) : kernel_random_float(data);
+        if (c->flags & CASE_NAN && i % 5 == 2)
+            distance[i] = i % 10 == 7 ? INFINITY : NAN;
+        index[i] = i % 7 == 6 ? UINT32_MAX : (uint32_t)i * 2654435761u; /* distinct */
+    }
+    for (uint32_t q = 0; q < c->queries; q++)
+        counts[q] = q % 4 == 1 ? 0 : kernel_random(data, c->n + 1);
+    data->args.select = (struct sac_select_args){.distance = distance,
+                                                 .index = index,
+                                                 .query_count = c->queries,
+                                                 .counts = c->flags & CASE_COUNTS ? counts : NULL,
+                                                 .stride = c->n,
+                                                 .keep = c->k};
+    data->args.select.out_distance = kernel_output(data, (size_t)c->queries * c->k, sizeof(float));
+    data->args.select.out_index = kernel_output(data, (size_t)c->queries * c->k, sizeof(uint32_t));
+    data->bytes = 8.0 * (double)total;
+    data->flops = (double)total;
+}
+
+KERNEL_RUN(select)
+KERNEL_SCRATCH(select)
+
+static const char *select_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const float *distance = want[0], *got_distance = got[0];
+
+    if (memcmp(want[1], got[1], data->out_bytes[1]) != 0)
+        return "another index";
+    for (size_t i = 0; i < data->out_bytes[0] / sizeof(float); i++)
+        if (!kernel_near(distance[i], got_distance[i], 0.0f, 0.0f))
+            return "another distance";
+    return NULL;
+}
+
+const struct kernel_op select_op = {"select",   select_cases,   COUNT(select_cases), select_make,
+                                    select_run, select_scratch, select_check};
 
 /* ---- rows_write and rows_read ---- */
 
@@ -400,9 +437,24 @@ static const struct kernel_case rows_cases[] = {
     {.n = 50, .dim = 15, .dtype = SAC_F16},
     {.n = 40, .dim = 33, .dtype = SAC_F16, .flags = CASE_NAN},
     {.n = 333, .dim = 128, .dtype = SAC_F16},
+    {.n = 1, .dim = 1, .dtype = SAC_I8},
+    {.n = 60, .dim = 13, .dtype = SAC_I8},
+    {.n = 333, .dim = 128, .dtype = SAC_I8},
     {.n = 333, .dim = 128},
     {.n = 100000, .dim = 128, .dtype = SAC_F16, .flags = CASE_BENCH},
 };
+
+static void *const *output_pages(struct kernel_data *data, size_t count, size_t bytes)
+{
+    void **pages = kernel_pointers(data, count);
+    unsigned char *memory;
+
+    bytes = (bytes + 63) / 64 * 64;
+    memory = kernel_output(data, count, bytes);
+    for (size_t i = 0; i < count; i++)
+        pages[i] = memory + i * bytes;
+    return pages;
+}
 
 static void rows_write_make(struct kernel_data *data)
 {
@@ -412,65 +464,46 @@ static void rows_write_make(struct kernel_data *data)
 
     for (uint32_t i = 0; i < c->n; i++) /* distinct, some unused */
         rows[i] = c->n + c->n / 2 - 1 - i;
-    for (uint32_t i = 0; i + 6 < c->n * c->dim; i += 61) { /* the extremes of f16 */
+    for (uint32_t i = 0; c->dtype != SAC_I8 && i + 6 < c->n * c->dim; i += 61) { /* the extremes of f16 */
         const float extremes[] = {65519.9f, 65520.0f, -1e-7f, 2.9802322e-8f, 6.1e-5f, 0x1.ffcp-15f, -0.0f};
 
         x[i] = extremes[i % 7];
     }
+    for (uint32_t i = 0; c->dtype == SAC_I8 && i < c->n / 3 * c->dim; i++) /* no scale, and small ones */
+        x[i] *= i / c->dim % 2 == 0 ? 0.0f : 0x1p-140f;
     data->args.rows_write = (struct sac_rows_write_args){
         .x = x, .n = c->n, .dim = c->dim, .page_rows = PAGE_ROWS, .dtype = c->dtype, .rows = rows};
-    data->out_bytes[0] =
-        ((size_t)c->n * 3 / 2 / PAGE_ROWS + 1) * PAGE_ROWS * c->dim * (c->dtype == SAC_F32 ? 4 : 2);
-    data->bytes = (double)c->n * c->dim * (c->dtype == SAC_F32 ? 8 : 6);
+    data->args.rows_write.pages =
+        output_pages(data, c->n * 3 / 2 / PAGE_ROWS + 1, PAGE_ROWS * sac_row_bytes(c->dtype, c->dim));
+    data->bytes = (double)c->n * (4.0 * c->dim + (double)sac_row_bytes(c->dtype, c->dim));
 }
 
-static sac_status rows_write_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    struct sac_rows_write_args a = data->args.rows_write;
-    size_t page_bytes = (size_t)PAGE_ROWS * a.dim * (a.dtype == SAC_F32 ? 4 : 2);
-    size_t page_count = data->out_bytes[0] / page_bytes;
-    void **pages = malloc(page_count * sizeof *pages);
-    sac_status st;
-
-    for (size_t i = 0; i < page_count; i++)
-        pages[i] = (unsigned char *)out[0] + i * page_bytes;
-    a.pages = pages;
-    st = sac_device_ops(sac_stream_device(stream))->rows_write(stream, &a);
-    free(pages);
-    return st;
-}
+KERNEL_RUN(rows_write)
 
 static const char *rows_check(const struct kernel_data *data, void *const *want, void *const *got)
 {
     return memcmp(want[0], got[0], data->out_bytes[0]) == 0 ? NULL : "different bytes";
 }
 
-const struct kernel_op rows_write_op = {"rows_write",    rows_cases,     COUNT(rows_cases),
-                                        rows_write_make, rows_write_run, rows_check};
+const struct kernel_op rows_write_op = {"rows_write",   rows_cases, COUNT(rows_cases), rows_write_make,
+                                        rows_write_run, NULL,       rows_check};
 
 static void rows_read_make(struct kernel_data *data)
 {
     const struct kernel_case *c = data->c;
-    const float *x = kernel_random_rows(data, c->n, c->dim);
+    float *x = kernel_random_rows(data, c->n, c->dim);
     uint32_t *rows = kernel_block(data, c->n, sizeof *rows);
 
     for (uint32_t i = 0; i < c->n; i++)
         rows[i] = kernel_random(data, c->n);
     data->args.rows_read = (struct sac_rows_read_args){
         .page_rows = PAGE_ROWS, .dtype = c->dtype, .dim = c->dim, .rows = rows, .n = c->n};
-    data->args.rows_read.pages =
-        (const void *const *)kernel_paged_rows(data, x, c->n, c->dim, PAGE_ROWS, c->dtype);
-    data->out_bytes[0] = sizeof(float) * c->n * c->dim;
-    data->bytes = (double)c->n * c->dim * (c->dtype == SAC_F32 ? 8 : 6);
+    data->args.rows_read.pages = kernel_paged_rows(data, x, c->n, c->dim, PAGE_ROWS, c->dtype);
+    data->args.rows_read.out = kernel_output(data, (size_t)c->n * c->dim, sizeof(float));
+    data->bytes = (double)c->n * (4.0 * c->dim + (double)sac_row_bytes(c->dtype, c->dim));
 }
 
-static sac_status rows_read_run(const struct kernel_data *data, sac_stream *stream, void *const *out)
-{
-    struct sac_rows_read_args a = data->args.rows_read;
+KERNEL_RUN(rows_read)
 
-    a.out = out[0];
-    return sac_device_ops(sac_stream_device(stream))->rows_read(stream, &a);
-}
-
-const struct kernel_op rows_read_op = {"rows_read",    rows_cases,    COUNT(rows_cases),
-                                       rows_read_make, rows_read_run, rows_check};
+const struct kernel_op rows_read_op = {"rows_read",   rows_cases, COUNT(rows_cases), rows_read_make,
+                                       rows_read_run, NULL,       rows_check};

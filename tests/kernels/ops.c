@@ -1,6 +1,7 @@
-/* Every operation, every instruction set this CPU has, 1 to 3 threads: against the plain C twin on every
- * case. Outputs start as NaN and end in guard bytes. SACCADE_TEST_SEED=... repeats a run; the seed is
- * printed. */
+/* Every operation against the plain C twin on every case: on every instruction set this CPU has with 1 to 3
+ * threads, or on the device that --device or SACCADE_TEST_DEVICE names. Outputs start as NaN and end in guard
+ * bytes. SACCADE_TEST_SEED=... repeats a run; the seed is printed. */
+#include "kernels/backend.h"
 #include "kernels/half.h"
 #include "tests/kernels/cases.h"
 
@@ -14,13 +15,24 @@
 
 #include <cmocka.h>
 
-enum { POISON = 0xff, GUARD = 0xa5, THREADS_MAX = 3 };
+enum { WAYS_MAX = 3 };
 
 static const char *const isas[] = {"base", "avx2", "avx512core", "avx512"};
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
 
+/* What is compared with the twin: a device opened in several ways whose results must be the same to the bit,
+ * as with 1 to 3 threads; or simply used again. */
+struct subject {
+    const char *name;
+    sac_device *ways[WAYS_MAX];
+    size_t way_count;
+};
+
 static struct {
-    sac_device *ref, *cpu[ISA_COUNT][THREADS_MAX];
+    const char *device; /* NULL: the CPU */
+    sac_device *ref;
+    struct subject subjects[ISA_COUNT];
+    size_t subject_count;
     uint64_t seed;
 } fixture;
 
@@ -51,9 +63,21 @@ static int open_devices(void **state)
     fixture.seed = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
     print_message("SACCADE_TEST_SEED=%llu\n", (unsigned long long)fixture.seed);
     fixture.ref = open_device("ref", NULL, 0);
-    for (size_t i = 0; i < ISA_COUNT; i++)
-        for (uint32_t t = 0; t < THREADS_MAX; t++)
-            fixture.cpu[i][t] = open_device("cpu", isas[i], t + 1);
+    if (fixture.device != NULL) {
+        sac_device *device = open_device(fixture.device, NULL, 0);
+
+        print_message("%s\n", sac_device_describe(device));
+        fixture.subjects[fixture.subject_count++] = (struct subject){fixture.device, {device, device}, 2};
+        return 0;
+    }
+    for (; fixture.subject_count < ISA_COUNT; fixture.subject_count++) {
+        struct subject *subject = &fixture.subjects[fixture.subject_count];
+
+        subject->name = isas[fixture.subject_count];
+        for (; subject->way_count < WAYS_MAX; subject->way_count++)
+            subject->ways[subject->way_count] =
+                open_device("cpu", subject->name, (uint32_t)subject->way_count + 1);
+    }
     return 0;
 }
 
@@ -61,31 +85,11 @@ static int close_devices(void **state)
 {
     (void)state;
     sac_device_close(fixture.ref);
-    for (size_t i = 0; i < ISA_COUNT; i++)
-        for (uint32_t t = 0; t < THREADS_MAX; t++)
-            sac_device_close(fixture.cpu[i][t]);
+    for (size_t i = 0; i < fixture.subject_count; i++)
+        for (size_t w = 0; w < fixture.subjects[i].way_count; w++)
+            if (w == 0 || fixture.subjects[i].ways[w] != fixture.subjects[i].ways[0])
+                sac_device_close(fixture.subjects[i].ways[w]);
     return 0;
-}
-
-static void outputs_run(const struct kernel_data *data, sac_device *device, struct outputs *out)
-{
-    sac_stream *stream;
-    sac_status st;
-
-    for (size_t i = 0; i < OUTPUTS_MAX; i++) {
-        out->data[i] = NULL;
-        assert_int_equal(posix_memalign(&out->data[i], 64, data->out_bytes[i] + OUTPUT_GUARD), 0);
-        memset(out->data[i], POISON, data->out_bytes[i]);
-        memset((unsigned char *)out->data[i] + data->out_bytes[i], GUARD, OUTPUT_GUARD);
-    }
-    assert_int_equal(sac_stream_open(device, 0, &stream, NULL), SAC_OK);
-    st = data->op->run(data, stream, out->data);
-    assert_int_equal(st, SAC_OK);
-    sac_stream_close(stream);
-    for (size_t i = 0; i < OUTPUTS_MAX; i++)
-        for (size_t b = 0; b < OUTPUT_GUARD; b++)
-            if (((unsigned char *)out->data[i])[data->out_bytes[i] + b] != GUARD)
-                fail_msg("%s on %s wrote past output %zu", data->op->name, sac_device_describe(device), i);
 }
 
 static void outputs_free(struct outputs *out)
@@ -94,29 +98,68 @@ static void outputs_free(struct outputs *out)
         free(out->data[i]);
 }
 
-static void isa_matches(const struct kernel_data *data, size_t isa, size_t number, const struct outputs *want)
+static void guards_check(const struct kernel_data *data, const sac_device *device, const struct outputs *out)
 {
-    struct outputs alone, shared;
+    for (size_t i = 0; i < data->output_count; i++)
+        for (size_t b = 0; b < OUTPUT_GUARD; b++)
+            if (((unsigned char *)out->data[i])[data->out_bytes[i] + b] != KERNEL_GUARD)
+                fail_msg("%s on %s wrote past output %zu", data->op->name, sac_device_describe(device), i);
+}
+
+/* False, without outputs, where the device has no such operation. */
+static bool outputs_run(const struct kernel_data *data, sac_device *device, struct outputs *out)
+{
+    struct kernel_copy copy;
+    sac_stream *stream;
+    sac_status st;
+
+    *out = (struct outputs){{NULL}};
+    assert_int_equal(sac_stream_open(device, 0, &stream, NULL), SAC_OK);
+    assert_int_equal(kernel_copy_make(&copy, data, stream), SAC_OK);
+    st = kernel_run(data, &copy, stream);
+    for (size_t i = 0; i < data->output_count && st == SAC_OK; i++)
+        assert_int_equal(posix_memalign(&out->data[i], 64, data->out_bytes[i] + OUTPUT_GUARD), 0);
+    if (st == SAC_OK)
+        st = kernel_copy_read(&copy, data, stream, out->data);
+    else
+        sac_stream_wait(stream);
+    kernel_copy_free(&copy);
+    sac_stream_close(stream);
+    if (st != SAC_UNSUPPORTED && st != SAC_OK)
+        fail_msg("%s on %s: %s", data->op->name, sac_device_describe(device), sac_status_text(st));
+    if (st == SAC_OK)
+        guards_check(data, device, out);
+    return st == SAC_OK;
+}
+
+/* False where the device leaves this case out. */
+static bool subject_matches(const struct kernel_data *data, const struct subject *subject, size_t number,
+                            const struct outputs *want)
+{
+    struct outputs first, other;
     const char *wrong;
 
-    outputs_run(data, fixture.cpu[isa][0], &alone);
-    wrong = data->op->check(data, want->data, alone.data);
+    if (!outputs_run(data, subject->ways[0], &first))
+        return false;
+    wrong = data->op->check(data, want->data, first.data);
     if (wrong != NULL)
-        fail_msg("%s, case %zu, %s: %s", data->op->name, number, isas[isa], wrong);
-    for (uint32_t t = 1; t < THREADS_MAX; t++) {
-        outputs_run(data, fixture.cpu[isa][t], &shared);
-        for (size_t i = 0; i < OUTPUTS_MAX; i++)
-            if (memcmp(alone.data[i], shared.data[i], data->out_bytes[i]) != 0)
-                fail_msg("%s, case %zu, %s: %u threads give another result than one", data->op->name, number,
-                         isas[isa], t + 1);
-        outputs_free(&shared);
+        fail_msg("%s, case %zu, %s: %s", data->op->name, number, subject->name, wrong);
+    for (size_t w = 1; w < subject->way_count; w++) {
+        assert_true(outputs_run(data, subject->ways[w], &other));
+        for (size_t i = 0; i < data->output_count; i++)
+            if (memcmp(first.data[i], other.data[i], data->out_bytes[i]) != 0)
+                fail_msg("%s, case %zu, %s: another result with %zu threads, or the second time",
+                         data->op->name, number, subject->name, w + 1);
+        outputs_free(&other);
     }
-    outputs_free(&alone);
+    outputs_free(&first);
+    return true;
 }
 
 static void op_matches_its_twin(void **state)
 {
     const struct kernel_op *op = *state;
+    size_t left_out = 0, total = 0;
 
     for (size_t i = 0; i < op->case_count; i++) {
         struct kernel_data data;
@@ -125,46 +168,73 @@ static void op_matches_its_twin(void **state)
         if (op->cases[i].flags & CASE_BENCH)
             continue;
         kernel_data_make(&data, op, &op->cases[i], fixture.seed + i);
-        outputs_run(&data, fixture.ref, &want);
-        for (size_t isa = 0; isa < ISA_COUNT; isa++)
-            isa_matches(&data, isa, i, &want);
+        data.twin = fixture.device == NULL;
+        assert_true(outputs_run(&data, fixture.ref, &want));
+        for (size_t s = 0; s < fixture.subject_count; s++, total++)
+            left_out += !subject_matches(&data, &fixture.subjects[s], i, &want);
         outputs_free(&want);
         kernel_data_free(&data);
     }
+    if (left_out > 0)
+        print_message("%s: %zu of %zu left out, because the device does not do them\n", op->name, left_out,
+                      total);
+}
+
+/* Runs a case without the scratch that it wants; SAC_UNSUPPORTED where it wants none. */
+static sac_status run_without_scratch(const struct kernel_data *data, sac_device *device)
+{
+    struct kernel_copy copy;
+    sac_stream *stream;
+    sac_status st = SAC_UNSUPPORTED;
+
+    assert_int_equal(sac_stream_open(device, 0, &stream, NULL), SAC_OK);
+    assert_int_equal(kernel_copy_make(&copy, data, stream), SAC_OK);
+    if (data->op->scratch(device, &copy.args) > 0) {
+        stream->scratch_bytes = 0;
+        st = data->op->run(stream, data, &copy.args);
+    }
+    assert_int_equal(sac_stream_wait(stream), SAC_OK);
+    kernel_copy_free(&copy);
+    sac_stream_close(stream);
+    return st;
+}
+
+static bool scratch_is_minded(const struct kernel_op *op, sac_device *device)
+{
+    bool wanted = false, refused = false;
+
+    for (size_t i = 0; i < op->case_count && !refused; i++) {
+        struct kernel_data data;
+        sac_status st;
+
+        if (op->cases[i].flags & CASE_BENCH)
+            continue;
+        kernel_data_make(&data, op, &op->cases[i], fixture.seed);
+        st = run_without_scratch(&data, device);
+        wanted = wanted || st != SAC_UNSUPPORTED;
+        refused = st == SAC_NO_MEMORY || st == SAC_DEVICE_MEMORY; /* nothing to do needs nothing */
+        kernel_data_free(&data);
+    }
+    if (wanted && !refused)
+        fail_msg("%s does without the scratch that it wants", op->name);
+    return refused;
 }
 
 static void too_little_scratch_is_refused(void **state)
 {
-    sac_device *device = fixture.cpu[ISA_COUNT - 1][1];
-    const struct sac_ops *ops = sac_device_ops(device);
-    const struct kernel_op *const scratchy[] = {&assign_op, &nearest_op, &pq_encode_op, &pq_scan_op};
-    sac_stream *stream;
+    sac_device *device = fixture.subjects[fixture.subject_count - 1].ways[1];
+    size_t count = 0;
 
     (void)state;
-    if (sac_device_ops(fixture.cpu[0][0])->nearest == ops->nearest)
+    for (size_t i = 0; i < kernel_op_count; i++)
+        if (kernel_ops[i]->scratch != NULL)
+            count += scratch_is_minded(kernel_ops[i], device);
+    if (count == 0)
         skip(); /* the plain versions take none */
-    assert_int_equal(sac_stream_open(device, 0, &stream, NULL), SAC_OK);
-    for (size_t i = 0; i < sizeof scratchy / sizeof scratchy[0]; i++) {
-        struct kernel_data data;
-        sac_status st;
-
-        kernel_data_make(&data, scratchy[i], &scratchy[i]->cases[3], fixture.seed);
-        if (scratchy[i] == &assign_op)
-            st = ops->assign(stream, &data.args.assign);
-        else if (scratchy[i] == &nearest_op)
-            st = ops->nearest(stream, &data.args.nearest);
-        else if (scratchy[i] == &pq_encode_op)
-            st = ops->pq_encode(stream, &data.args.pq_encode);
-        else
-            st = ops->pq_scan(stream, &data.args.pq_scan);
-        assert_int_equal(st, SAC_NO_MEMORY);
-        kernel_data_free(&data);
-    }
-    sac_stream_close(stream);
 }
 
-/* What one of several threads does on one device: all small cases of one operation, each on a borrowed
- * stream. */
+/* What one of several threads does on one device: all small cases of one operation, each on a stream of its
+ * own. */
 static void *run_concurrently(void *arg)
 {
     const struct kernel_op *op = arg;
@@ -177,10 +247,12 @@ static void *run_concurrently(void *arg)
         if (op->cases[i].flags & CASE_BENCH)
             continue;
         kernel_data_make(&data, op, &op->cases[i], fixture.seed + i);
-        outputs_run(&data, fixture.ref, &want);
-        outputs_run(&data, fixture.cpu[ISA_COUNT - 1][1], &got);
-        wrong = op->check(&data, want.data, got.data);
-        outputs_free(&want);
+        data.twin = fixture.device == NULL;
+        if (outputs_run(&data, fixture.subjects[fixture.subject_count - 1].ways[1], &got)) {
+            outputs_run(&data, fixture.ref, &want);
+            wrong = op->check(&data, want.data, got.data);
+            outputs_free(&want);
+        }
         outputs_free(&got);
         kernel_data_free(&data);
     }
@@ -189,7 +261,7 @@ static void *run_concurrently(void *arg)
 
 static void streams_of_one_device_do_not_meet(void **state)
 {
-    const struct kernel_op *const ops[] = {&nearest_op, &pq_scan_op, &pq_scan_op, &assign_op};
+    const struct kernel_op *const ops[] = {&nearest_op, &pq_scan_op, &pq_scan_op, &probe_op};
     pthread_t threads[4];
 
     (void)state;
@@ -245,7 +317,7 @@ static void halves_convert_and_round(void **state)
     assert_true(sac_bf16_to_f32(0xbf80) == -1.0f);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     enum { OWN_TESTS = 3 };
     struct CMUnitTest tests[32] = {
@@ -254,6 +326,13 @@ int main(void)
         cmocka_unit_test(streams_of_one_device_do_not_meet),
     };
 
+    fixture.device = getenv("SACCADE_TEST_DEVICE");
+    if (argc == 3 && strcmp(argv[1], "--device") == 0)
+        fixture.device = argv[2];
+    else if (argc != 1) {
+        fprintf(stderr, "usage: %s [--device NAME]\n", argv[0]);
+        return 2;
+    }
     for (size_t i = 0; i < kernel_op_count; i++)
         tests[OWN_TESTS + i] = (struct CMUnitTest){.name = kernel_ops[i]->name,
                                                    .test_func = op_matches_its_twin,

@@ -1,0 +1,489 @@
+/* Cases of the search of inverted lists: which lists, which entries. */
+#include "tests/kernels/cases.h"
+
+#include "kernels/backend.h"
+#include "kernels/page.h"
+#include "kernels/select.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define IP SAC_DISTANCE_NEG_IP
+
+/* ---- probe: n lists, width k ---- */
+
+static const struct kernel_case probe_cases[] = {
+    {.n = 10, .dim = 4, .k = 3, .queries = 0},
+    {.n = 1, .dim = 1, .k = 1, .queries = 1},
+    {.n = 5, .dim = 3, .k = 5, .queries = 2},
+    {.n = 100, .dim = 17, .k = 1, .queries = 3},
+    {.n = 255, .dim = 16, .k = 8, .queries = 9, .distance = IP},
+    {.n = 257, .dim = 33, .k = 257, .queries = 4},
+    {.n = 600, .dim = 96, .k = 64, .queries = 33, .flags = CASE_INTEGERS},
+    {.n = 600, .dim = 40, .k = 300, .queries = 5, .flags = CASE_DUPLICATES},
+    {.n = 1000, .dim = 128, .k = 32, .queries = 70},
+    {.n = 1000, .dim = 65, .k = 100, .queries = 40, .distance = IP},
+    {.n = 4500, .dim = 8, .k = 4096, .queries = 3},
+    {.n = 1024, .dim = 128, .k = 64, .queries = 1, .flags = CASE_BENCH},
+    {.n = 4096, .dim = 768, .k = 64, .queries = 1, .flags = CASE_BENCH},
+    {.n = 4096, .dim = 128, .k = 64, .queries = 1000, .flags = CASE_BENCH},
+};
+
+/* Every third list is empty. What a query needs is little, what most lists hold, or more than there is. */
+static void probe_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    struct sac_probe_args *a = &data->args.probe;
+    float *norms = kernel_block(data, c->n, sizeof *norms), *centroids;
+    sac_list *lists = kernel_block(data, c->n, sizeof *lists);
+    uint32_t *nprobes = kernel_block(data, c->queries, sizeof *nprobes);
+    uint32_t *needs = kernel_block(data, c->queries, sizeof *needs);
+
+    *a = (struct sac_probe_args){.query_count = c->queries,
+                                 .dim = c->dim,
+                                 .distance = c->distance,
+                                 .centroid_norms = norms,
+                                 .lists = lists,
+                                 .nlist = c->n,
+                                 .nprobes = nprobes,
+                                 .needs = needs,
+                                 .width = c->k};
+    a->queries = kernel_random_rows(data, c->queries, c->dim);
+    a->centroids = centroids = kernel_random_rows(data, c->n, c->dim);
+    for (uint32_t i = 0; i < c->n; i++) {
+        const float *centroid = centroids + (size_t)i * c->dim;
+
+        norms[i] = (float)kernel_dot(centroid, centroid, c->dim);
+        lists[i] = (sac_list){i, i % 3 == 1 ? 0 : kernel_random(data, 1000)};
+    }
+    for (uint32_t q = 0; q < c->queries; q++) {
+        nprobes[q] = q % 5 == 4 ? c->k : kernel_random(data, c->k / 4 + 1) + 1;
+        needs[q] = c->flags & CASE_BENCH || q % 4 == 0 ? 0
+                   : q % 4 == 3                        ? UINT32_MAX
+                                                       : kernel_random(data, c->k * 400);
+        nprobes[q] = nprobes[q] < c->k ? nprobes[q] : c->k;
+    }
+    a->probes = kernel_output(data, (size_t)c->queries * c->k, sizeof *a->probes);
+    a->counts = kernel_output(data, c->queries, sizeof(uint32_t));
+    a->held = kernel_output(data, c->queries, sizeof(uint32_t));
+    data->bytes = 4.0 * c->n * c->dim;
+    data->flops = 2.0 * c->n * c->dim * c->queries;
+}
+
+KERNEL_RUN(probe)
+KERNEL_SCRATCH(probe)
+
+/* How many of its probes a query takes, given what they hold. */
+static const char *probe_count_check(const struct sac_probe_args *a, size_t q, const sac_probe *probes,
+                                     uint32_t count, uint32_t held)
+{
+    uint64_t sum = 0, last = 0;
+
+    if (count < 1 || count > a->width)
+        return "impossible number of probes";
+    for (uint32_t p = 0; p < count; p++) {
+        if (probes[p].list >= a->nlist)
+            return "no such list";
+        last = a->lists[probes[p].list].row_count;
+        sum += last;
+    }
+    if (held != (sum < UINT32_MAX ? sum : UINT32_MAX))
+        return "wrong number of entries held";
+    if (count < a->width && (count < a->nprobes[q] || sum < a->needs[q]))
+        return "too few probes";
+    if (count > a->nprobes[q] && sum - last >= a->needs[q])
+        return "too many probes";
+    return NULL;
+}
+
+/* The lists taken, against the exact distances of all. */
+static const char *probe_order_check(const struct sac_probe_args *a, size_t q, const sac_probe *probes,
+                                     uint32_t count)
+{
+    const float *query = a->queries + q * a->dim;
+    double norm = kernel_dot(query, query, a->dim), worst = -INFINITY, before = -INFINITY;
+    bool *taken = calloc(a->nlist, sizeof *taken);
+    const char *wrong = taken == NULL ? "no memory" : NULL;
+
+    for (uint32_t p = 0; p < count && wrong == NULL; p++) {
+        uint32_t list = probes[p].list;
+        double dot = kernel_dot(query, a->centroids + (size_t)list * a->dim, a->dim);
+        double base = a->distance == IP ? -dot : norm - 2 * dot, scale = norm + a->centroid_norms[list];
+        double distance = a->distance == IP ? base : base + a->centroid_norms[list];
+
+        if (taken[list])
+            wrong = "a list twice";
+        else if (!(fabs(probes[p].base - base) <= 1e-5 * scale))
+            wrong = "wrong base";
+        else if (distance < before - 1e-5 * scale || (distance == before && list < probes[p - 1].list))
+            wrong = "lists out of order";
+        taken[list] = true;
+        before = distance;
+        worst = fmax(worst, distance - 1e-2 * scale);
+    }
+    for (uint32_t list = 0; list < a->nlist && wrong == NULL; list++) {
+        double dot = kernel_dot(query, a->centroids + (size_t)list * a->dim, a->dim);
+
+        if (!taken[list] && (a->distance == IP ? -dot : norm - 2 * dot + a->centroid_norms[list]) < worst)
+            wrong = "a nearer list left out";
+    }
+    free(taken);
+    return wrong;
+}
+
+static const char *probe_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const struct sac_probe_args *a = &data->args.probe;
+    const sac_probe *probes = want[0], *got_probes = got[0];
+    const uint32_t *counts = want[1], *got_counts = got[1], *got_held = got[2];
+
+    for (size_t q = 0; q < a->query_count; q++) {
+        const char *wrong = probe_count_check(a, q, got_probes + q * a->width, got_counts[q], got_held[q]);
+
+        if (wrong == NULL)
+            wrong = probe_order_check(a, q, got_probes + q * a->width, got_counts[q]);
+        if (wrong != NULL)
+            return wrong;
+        if (!data->twin || !(data->c->flags & (CASE_INTEGERS | CASE_DUPLICATES)))
+            continue;
+        if (got_counts[q] != counts[q])
+            return "another number of probes";
+        for (uint32_t p = 0; p < counts[q]; p++)
+            if (got_probes[q * a->width + p].list != probes[q * a->width + p].list)
+                return "another list where distances are exact or tie";
+    }
+    return NULL;
+}
+
+const struct kernel_op probe_op = {"probe",   probe_cases,   COUNT(probe_cases), probe_make,
+                                   probe_run, probe_scratch, probe_check};
+
+/* ---- pq_scan: n rows over k lists; every query probes them all or all but one, to depth dim at most ---- */
+
+static const struct kernel_case pq_scan_cases[] = {
+    {.n = 0, .k = 1, .dim = 5, .queries = 1, .pq = {4, 8, 1}},
+    {.n = 100, .k = 1, .dim = 5, .queries = 0, .pq = {4, 8, 1}},
+    {.n = 1, .k = 1, .dim = 1, .queries = 1, .pq = {1, 8, 1}},
+    {.n = 63, .k = 1, .dim = 100, .queries = 1, .pq = {3, 4, 1}},
+    {.n = 65, .k = 2, .dim = 10, .queries = 2, .pq = {8, 4, 1}},
+    {.n = 3000, .k = 5, .dim = 10, .queries = 1, .pq = {33, 4, 1}},
+    {.n = 3000, .k = 5, .dim = 10, .queries = 3, .pq = {16, 5, 1}},
+    {.n = 3000, .k = 7, .dim = 100, .queries = 2, .pq = {9, 6, 1}},
+    {.n = 3000, .k = 3, .dim = 1, .queries = 2, .pq = {12, 7, 1}},
+    {.n = 20000, .k = 11, .dim = 100, .queries = 1, .pq = {32, 8, 1}},
+    {.n = 20000, .k = 11, .dim = 100, .queries = 5, .pq = {16, 8, 1}, .flags = CASE_NAN},
+    {.n = 9000, .k = 4, .dim = 4096, .queries = 1, .pq = {8, 8, 1}},
+    {.n = 9000, .k = 4, .dim = 4096, .queries = 6, .pq = {8, 8, 4}, .flags = CASE_COUNTS | CASE_FILTERS},
+    {.n = 2000, .k = 4, .dim = 20, .queries = 1, .pq = {512, 8, 1}},
+    {.n = 2000, .k = 2, .dim = 20, .queries = 1, .pq = {511, 4, 1}},
+    {.n = 20000, .k = 6, .dim = 50, .queries = 1, .pq = {16, 8, 1}, .flags = CASE_DUPLICATES},
+    {.n = 9000, .k = 6, .dim = 50, .queries = 4, .pq = {16, 4, 1}, .flags = CASE_DUPLICATES},
+    {.n = 9000, .k = 6, .dim = 50, .queries = 1, .pq = {16, 8, 1}, .flags = CASE_INTEGERS},
+    {.n = 5000, .k = 9, .dim = 10, .queries = 1, .pq = {16, 8, 4}, .flags = CASE_FILTERS},
+    {.n = 5000, .k = 9, .dim = 100, .queries = 9, .pq = {16, 4, 4}, .flags = CASE_COUNTS | CASE_FILTERS},
+    {.n = 5000, .k = 9, .dim = 100, .queries = 9, .pq = {24, 8, 4}, .distance = IP, .flags = CASE_COUNTS},
+    {.n = 30, .k = 2, .dim = 5, .queries = 1, .pq = {4, 8, 4}, .flags = CASE_LISTS},
+    {.n = 3000, .k = 5, .dim = 10, .queries = 3, .pq = {16, 8, 4}, .flags = CASE_LISTS},
+    {.n = 3000, .k = 5, .dim = 10, .queries = 17, .pq = {33, 4, 2}, .distance = IP, .flags = CASE_LISTS},
+    {.n = 3000, .k = 7, .dim = 100, .queries = 70, .pq = {9, 6, 3}, .flags = CASE_LISTS | CASE_COUNTS},
+    {.n = 3000, .k = 3, .dim = 1, .queries = 5, .pq = {12, 7, 8}, .flags = CASE_LISTS | CASE_FILTERS},
+    {.n = 9000, .k = 5, .dim = 4096, .queries = 3, .pq = {8, 8, 12}, .flags = CASE_LISTS | CASE_COUNTS},
+    {.n = 3000, .k = 3, .dim = 50, .queries = 4, .pq = {16, 8, 1}, .flags = CASE_LISTS | CASE_DUPLICATES},
+    {.n = 3000, .k = 3, .dim = 50, .queries = 4, .pq = {16, 5, 5}, .flags = CASE_LISTS | CASE_NAN},
+    {.n = 400000, .k = 32, .dim = 100, .queries = 1, .pq = {64, 8, 1}, .flags = CASE_BENCH},
+    {.n = 8192, .k = 8, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {32, 8, 1}, .flags = CASE_BENCH},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 6, 1}, .flags = CASE_BENCH},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 4, 1}, .flags = CASE_BENCH},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH | CASE_FILTERS},
+    {.n = 200000, .k = 64, .dim = 100, .queries = 1000, .pq = {64, 8, 8}, .flags = CASE_BENCH | CASE_LISTS},
+};
+
+/* The first places of a sequence that visits 0..size-1 once each, for a power of two. */
+static uint32_t scattered(uint32_t i, uint32_t size)
+{
+    return i * 2654435761u & (size - 1);
+}
+
+static uint32_t slot_bound(const struct kernel_case *c)
+{
+    uint32_t bound = 64;
+
+    while (bound < (c->n / SAC_PAGE_ROWS + c->k + 1) * SAC_PAGE_ROWS)
+        bound *= 2;
+    return bound;
+}
+
+static void page_fill(struct kernel_data *data, unsigned char *page, uint32_t number)
+{
+    const struct kernel_case *c = data->c;
+    uint32_t code_max = c->flags & CASE_DUPLICATES ? 1 : c->pq.nbits == 4 ? 256 : 1u << c->pq.nbits;
+
+    for (size_t i = 0; i < sac_page_code_bytes(&c->pq); i++)
+        page[i] = (unsigned char)kernel_random(data, code_max);
+    for (uint32_t line = 0; line < SAC_PAGE_ROWS; line++) {
+        float bias = c->flags & CASE_DUPLICATES ? 0.5f : kernel_random_float(data);
+
+        if (c->flags & CASE_NAN && line % 50 == 0)
+            bias = line % 100 == 0 ? NAN : INFINITY;
+        sac_page_bias(&c->pq, page)[line] = bias;
+        sac_page_slots(&c->pq, page)[line] = scattered(number * SAC_PAGE_ROWS + line, slot_bound(c));
+    }
+}
+
+/* Lists of unequal lengths, the last of them empty where there are several; pages are handed out from the
+ * last. */
+static void pool_make(struct kernel_data *data, sac_list_pool *pool)
+{
+    const struct kernel_case *c = data->c;
+    uint32_t page_max = c->n / SAC_PAGE_ROWS + c->k + 1, next = 0, left = c->n;
+    sac_list *lists = kernel_block(data, c->k, sizeof *lists);
+    uint32_t *chains = kernel_block(data, page_max, sizeof *chains);
+    unsigned char *memory = kernel_block(data, page_max, sac_page_bytes(&c->pq));
+    unsigned char **pages = kernel_pointers(data, page_max);
+
+    for (uint32_t i = 0; i < page_max; i++) {
+        pages[i] = memory + i * sac_page_bytes(&c->pq);
+        chains[i] = page_max - 1 - i;
+        page_fill(data, pages[i], i);
+    }
+    for (uint32_t i = 0; i < c->k; i++) {
+        uint32_t rows = c->k == 1       ? left
+                        : i + 2 == c->k ? left
+                        : i + 1 == c->k ? 0
+                                        : kernel_random(data, left + 1);
+
+        rows = c->flags & CASE_BENCH ? c->n / c->k : rows;
+        lists[i] = (sac_list){next, rows};
+        next += (rows + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+        left -= rows;
+    }
+    *pool = (sac_list_pool){c->pq, c->k, pages, chains, lists};
+}
+
+static const float *tables_make(struct kernel_data *data, const struct sac_pq_scan_args *a)
+{
+    const sac_pq_shape *pq = &data->c->pq;
+    size_t words = (size_t)pq->m << pq->nbits;
+    float *tables = kernel_block(data, a->query_count * words, sizeof *tables);
+
+    for (size_t i = 0; i < a->query_count * words; i++) {
+        const float *query = a->queries + i / words * pq->m * pq->dsub;
+        size_t word = i % words;
+
+        tables[i] = a->scale * (float)kernel_dot(query + (word >> pq->nbits) * pq->dsub,
+                                                 a->codebook + word * pq->dsub, pq->dsub);
+    }
+    return tables;
+}
+
+static void pq_scan_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    struct sac_pq_scan_args *a = &data->args.pq_scan;
+    sac_probe *probes = kernel_block(data, (size_t)c->queries * c->k, sizeof *probes);
+    uint32_t *probe_counts = kernel_block(data, c->queries, sizeof *probe_counts);
+    uint32_t *depths = kernel_block(data, c->queries, sizeof *depths);
+    struct kernel_case finite = *c;
+
+    *a = (struct sac_pq_scan_args){.schedule = c->flags & CASE_LISTS ? SAC_LIST_MAJOR : SAC_QUERY_MAJOR,
+                                   .scale = c->distance == IP ? -1.0f : -2.0f,
+                                   .query_count = c->queries,
+                                   .probes = probes,
+                                   .probe_counts = probe_counts,
+                                   .probe_stride = c->k,
+                                   .depths = depths,
+                                   .depth_stride = c->dim};
+    pool_make(data, &a->pool);
+    finite.flags &= ~(uint32_t)CASE_NAN;
+    data->c = &finite;
+    a->codebook = kernel_random_rows(data, (size_t)c->pq.m << c->pq.nbits, c->pq.dsub);
+    a->queries = kernel_random_rows(data, c->queries, c->pq.m * c->pq.dsub);
+    data->c = c;
+    a->tables = tables_make(data, a);
+    a->filters = kernel_filters(data, slot_bound(c));
+    for (uint32_t q = 0; q < c->queries; q++) {
+        for (uint32_t p = 0; p < c->k; p++)
+            probes[(size_t)q * c->k + p] = (sac_probe){(p + q * 7) % c->k, kernel_random_float(data)};
+        probe_counts[q] = c->flags & CASE_COUNTS && q % 5 == 3 ? 0 : c->k - (c->k > 4 && q % 2 == 1);
+        depths[q] = !(c->flags & CASE_COUNTS) ? c->dim
+                    : q % 3 == 1              ? 1
+                    : q % 3 == 2              ? c->dim / 2 + 1
+                                              : c->dim;
+    }
+    a->out_distance = kernel_output(data, (size_t)c->queries * c->dim, sizeof(float));
+    a->out_slot = kernel_output(data, (size_t)c->queries * c->dim, sizeof(uint32_t));
+    data->bytes = (double)c->queries * c->n * ((double)sac_pq_code_bytes(c->pq.m, c->pq.nbits) + 4);
+    data->flops = (double)c->queries * c->n * c->pq.m;
+}
+
+/* The plain C twin of both schedules is the one that looks up. */
+static sac_status pq_scan_run(sac_stream *stream, const struct kernel_data *data,
+                              const union kernel_args *args)
+{
+    const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));
+    struct sac_pq_scan_args a = args->pq_scan;
+
+    (void)data;
+    if (sac_stream_device(stream)->backend == &sac_backend_ref)
+        a.schedule = SAC_QUERY_MAJOR;
+    if (ops->pq_scan == NULL || !(ops->pq_scan_schedules >> a.schedule & 1))
+        return SAC_UNSUPPORTED;
+    return ops->pq_scan(stream, &a);
+}
+
+static size_t pq_scan_scratch(const sac_device *device, const union kernel_args *args)
+{
+    const struct sac_ops *ops = sac_device_ops(device);
+
+    if (ops->pq_scan == NULL || !(ops->pq_scan_schedules >> args->pq_scan.schedule & 1))
+        return 0;
+    return ops->pq_scan_scratch(device, &args->pq_scan);
+}
+
+/* What a query may find, by slot. */
+struct candidate {
+    double distance;
+    bool there, found;
+};
+
+/* Computes the distance of every entry that the query may find; returns the error that a result may have. */
+static double candidates_make(const struct sac_pq_scan_args *a, size_t q, struct candidate *candidates)
+{
+    const sac_pq_shape *pq = &a->pool.pq;
+    const float *table = a->tables + (q * pq->m << pq->nbits), *query = a->queries + q * pq->m * pq->dsub;
+    const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
+    double magnitude = 0.0, longest = 0.0, unit = 0.0;
+
+    for (uint32_t j = 0; j < pq->m; j++) {
+        float low = INFINITY, high = -INFINITY;
+
+        for (uint32_t code = 0; code >> pq->nbits == 0; code++) {
+            low = fminf(low, table[((size_t)j << pq->nbits) + code]);
+            high = fmaxf(high, table[((size_t)j << pq->nbits) + code]);
+        }
+        unit = fmax(unit, (high - low) / 255.0);
+    }
+    for (uint32_t p = 0; p < a->probe_counts[q]; p++) {
+        const sac_probe *probe = &a->probes[q * a->probe_stride + p];
+        const sac_list *list = &a->pool.lists[probe->list];
+
+        for (uint32_t i = 0; i < list->row_count; i++) {
+            unsigned char *page = a->pool.pages[a->pool.chains[list->first + i / SAC_PAGE_ROWS]];
+            uint32_t line = i % SAC_PAGE_ROWS, slot = sac_page_slots(pq, page)[line];
+            double sum = (double)probe->base + sac_page_bias(pq, page)[line], size = fabs(sum), length = 0.0;
+
+            for (uint32_t j = 0; j < pq->m; j++) {
+                size_t word = ((size_t)j << pq->nbits) + sac_page_code(pq, page, line, j);
+                const float *r = a->codebook + word * pq->dsub;
+
+                sum += table[word];
+                size += fabs((double)table[word]);
+                length += kernel_dot(r, r, pq->dsub);
+            }
+            if (filter == NULL || (filter[slot / 64] >> slot % 64 & 1))
+                candidates[slot] = (struct candidate){.distance = sum, .there = true};
+            magnitude = isfinite(size) ? fmax(magnitude, size) : magnitude;
+            longest = fmax(longest, length);
+        }
+    }
+    if (a->schedule == SAC_QUERY_MAJOR)
+        return (double)pq->m * unit / 2 + 1e-5 * magnitude;
+    return 0x1p-7 * fabs((double)a->scale) * sqrt(kernel_dot(query, query, pq->m * pq->dsub) * longest) +
+           1e-5 * magnitude;
+}
+
+/* NaN last. */
+static int double_compare(const void *one, const void *two)
+{
+    double a = *(const double *)one, b = *(const double *)two;
+
+    return isnan(a) || isnan(b) ? isnan(a) - isnan(b) : (a > b) - (a < b);
+}
+
+/* Nothing is missing that is better than the last one kept by more than the tolerance. */
+static const char *missing_check(const struct candidate *candidates, uint32_t bound, uint32_t depth,
+                                 uint32_t found, double tolerance)
+{
+    double *distances = malloc((size_t)bound * sizeof *distances), cut = INFINITY;
+    uint32_t count = 0;
+    const char *wrong = NULL;
+
+    if (distances == NULL)
+        return "no memory";
+    for (uint32_t slot = 0; slot < bound; slot++)
+        if (candidates[slot].there)
+            distances[count++] = candidates[slot].distance;
+    qsort(distances, count, sizeof *distances, double_compare);
+    if (count > depth)
+        cut = distances[depth - 1];
+    if (found != (count < depth ? count : depth))
+        wrong = "wrong number of results";
+    for (uint32_t slot = 0; slot < bound && wrong == NULL; slot++)
+        if (candidates[slot].there && !candidates[slot].found &&
+            candidates[slot].distance < cut - 2 * tolerance)
+            wrong = "a nearer entry left out";
+    free(distances);
+    return wrong;
+}
+
+static const char *query_check(const struct kernel_data *data, size_t q, const float *distance,
+                               const uint32_t *slot, struct candidate *candidates)
+{
+    const struct sac_pq_scan_args *a = &data->args.pq_scan;
+    uint32_t bound = slot_bound(data->c), found = 0;
+    double tolerance;
+
+    memset(candidates, 0, bound * sizeof *candidates);
+    tolerance = candidates_make(a, q, candidates);
+    for (uint32_t i = 0; i < a->depths[q]; i++) {
+        if (slot[i] == UINT32_MAX) {
+            if (!isinf(distance[i]) || distance[i] < 0)
+                return "an unused place is not infinitely far";
+            continue;
+        }
+        if (found++ < i)
+            return "a result after an unused place";
+        if (slot[i] >= bound || !candidates[slot[i]].there)
+            return "a slot that is not to be found";
+        if (candidates[slot[i]].found)
+            return "a slot twice";
+        candidates[slot[i]].found = true;
+        if (!kernel_near((float)candidates[slot[i]].distance, distance[i], (float)tolerance, 1.0f))
+            return "a distance beyond the tolerance";
+        if (i > 0 && !sac_nearer(distance[i - 1], slot[i - 1], distance[i], slot[i]))
+            return "not ascending";
+    }
+    return missing_check(candidates, bound, a->depths[q], found, tolerance);
+}
+
+/* The CPU promises the twin's results to the bit, the contract less. */
+static const char *pq_scan_check(const struct kernel_data *data, void *const *want, void *const *got)
+{
+    const struct sac_pq_scan_args *a = &data->args.pq_scan;
+    const float *distance = want[0], *got_distance = got[0];
+    const uint32_t *slot = want[1], *got_slot = got[1];
+    struct candidate *candidates;
+    const char *wrong = NULL;
+
+    for (size_t i = 0; data->twin && i < a->query_count * a->depth_stride; i++) {
+        if (!kernel_near(distance[i], got_distance[i], 0.0f, 0.0f))
+            return "another distance";
+        if (slot[i] != got_slot[i])
+            return "another slot";
+    }
+    candidates = malloc(slot_bound(data->c) * sizeof *candidates);
+    if (candidates == NULL)
+        return "no memory";
+    for (size_t q = 0; q < a->query_count && wrong == NULL; q++)
+        wrong = query_check(data, q, got_distance + q * a->depth_stride, got_slot + q * a->depth_stride,
+                            candidates);
+    free(candidates);
+    return wrong;
+}
+
+const struct kernel_op pq_scan_op = {"pq_scan",   pq_scan_cases,   COUNT(pq_scan_cases), pq_scan_make,
+                                     pq_scan_run, pq_scan_scratch, pq_scan_check};
