@@ -58,12 +58,12 @@ static __global__ void __launch_bounds__(THREADS) list_write_kernel(const struct
     const uint32_t entry = threadIdx.x % ENTRIES;
 
     for (size_t base = (size_t)blockIdx.x * ENTRIES; base < a.n; base += (size_t)gridDim.x * ENTRIES) {
-        uint32_t count = a.n - base < ENTRIES ? (uint32_t)(a.n - base) : ENTRIES;
+        uint32_t count = a.n - base < ENTRIES ? (uint32_t)(a.n - base) : (uint32_t)ENTRIES;
         uint32_t position = entry < count ? a.positions[base + entry] : 0, line = position % SAC_PAGE_ROWS;
         unsigned char *page = entry < count ? a.pages[position / SAC_PAGE_ROWS] : NULL;
 
         for (uint32_t first = 0; first < a.pq.m; first += CODES) {
-            uint32_t width = a.pq.m - first < CODES ? a.pq.m - first : CODES;
+            uint32_t width = a.pq.m - first < CODES ? a.pq.m - first : (uint32_t)CODES;
 
             read_codes(a.codes + base * a.pq.m, a.pq.m, count, first, width, tile);
             __syncthreads();
