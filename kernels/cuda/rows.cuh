@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/half.cuh"
+#include "kernels/cuda/warp.cuh"
 
 /* Up to this dimension 8 lanes share a row, beyond it 32. */
 #define SAC_ROWS_SHORT 256u
@@ -119,7 +120,7 @@ template <uint32_t LANES> static __device__ __forceinline__ float sac_lanes_sum(
 {
 #pragma unroll
     for (uint32_t away = LANES / 2; away > 0; away /= 2)
-        x += __shfl_xor_sync(0xffffffffu, x, (int)away);
+        x += __shfl_xor_sync(SAC_WARP_ALL, x, (int)away);
     return x;
 }
 
@@ -127,7 +128,7 @@ template <uint32_t LANES> static __device__ __forceinline__ float sac_lanes_max(
 {
 #pragma unroll
     for (uint32_t away = LANES / 2; away > 0; away /= 2)
-        x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, (int)away));
+        x = fmaxf(x, __shfl_xor_sync(SAC_WARP_ALL, x, (int)away));
     return x;
 }
 

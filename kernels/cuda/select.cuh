@@ -46,6 +46,7 @@
 #define SACCADE_CUDA_SELECT_CUH
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/warp.cuh"
 
 /* ---- the best of rows of keys: the second pass, on the host's side (select.cu) ---------------------- */
 
@@ -64,7 +65,6 @@ extern "C" sac_status sac_select_keys_cuda(sac_stream *s, const struct sac_selec
 /* ---- keys ------------------------------------------------------------------------------------------- */
 
 #define SAC_KEY_NONE UINT64_MAX
-#define SAC_FULL_WARP 0xffffffffu
 
 static __device__ __forceinline__ uint64_t sac_key(float distance, uint32_t index)
 {
@@ -92,7 +92,7 @@ static __device__ __forceinline__ uint32_t sac_key_index(uint64_t key)
  * the lane `stride` away. */
 static __device__ __forceinline__ uint64_t sac_key_exchange(uint64_t key, uint32_t stride, bool ascending)
 {
-    uint64_t other = __shfl_xor_sync(SAC_FULL_WARP, key, (int)stride);
+    uint64_t other = __shfl_xor_sync(SAC_WARP_ALL, key, (int)stride);
     bool lower = (threadIdx.x & stride) == 0;
 
     return (lower == ascending) == (key < other) ? key : other;
@@ -190,19 +190,19 @@ static inline __device__ void sac_reservoir_init(struct sac_reservoir *r, struct
 /* Warp: places for those lanes that want one, numbered from *count on, with one atomic. */
 static __device__ __forceinline__ uint32_t sac_reservoir_place(uint32_t *count, uint32_t wanting)
 {
-    uint32_t lane = threadIdx.x % 32, base = 0;
+    uint32_t base = 0;
 
-    if (lane == 0)
+    if (sac_lane() == 0)
         base = atomicAdd(count, (uint32_t)__popc(wanting));
-    base = __shfl_sync(SAC_FULL_WARP, base, 0);
-    return base + (uint32_t)__popc(wanting & ((1u << lane) - 1));
+    base = __shfl_sync(SAC_WARP_ALL, base, 0);
+    return base + (uint32_t)__popc(wanting & ((1u << sac_lane()) - 1));
 }
 
 /* Warp: takes the lanes' keys that are below the threshold; SAC_KEY_NONE never is. */
 static __device__ __forceinline__ void sac_reservoir_push_key(struct sac_reservoir *r, uint64_t key)
 {
     bool wanted = key < r->threshold;
-    uint32_t wanting = __ballot_sync(SAC_FULL_WARP, wanted);
+    uint32_t wanting = __ballot_sync(SAC_WARP_ALL, wanted);
     uint32_t place;
 
     if (wanting == 0)
@@ -211,7 +211,7 @@ static __device__ __forceinline__ void sac_reservoir_push_key(struct sac_reservo
     if (wanted)
         r->keys[place] = key;
     /* what lane 0 got, past all of the warp's: some warp's is the block's count */
-    r->filled = __shfl_sync(SAC_FULL_WARP, place, 0) + (uint32_t)__popc(wanting);
+    r->filled = __shfl_sync(SAC_WARP_ALL, place, 0) + (uint32_t)__popc(wanting);
 }
 
 /* Warp: the same for candidates, of those lanes that have one. */
@@ -219,7 +219,7 @@ static __device__ __forceinline__ void sac_reservoir_push(struct sac_reservoir *
                                                           float distance, uint32_t index)
 {
     wanted = wanted && !(distance > r->limit);
-    if (__any_sync(SAC_FULL_WARP, wanted))
+    if (__any_sync(SAC_WARP_ALL, wanted))
         sac_reservoir_push_key(r, wanted ? sac_key(distance, index) : SAC_KEY_NONE);
 }
 
@@ -230,13 +230,13 @@ static inline __device__ uint32_t sac_reservoir_cut(struct sac_reservoir *r, uin
 {
     struct sac_reservoir_state *state = r->state;
     uint64_t value = r->keys[0], differ = 0, mask = 0;
-    uint32_t lane = threadIdx.x % 32, needed = r->k, shift;
+    uint32_t needed = r->k, shift;
 
     for (uint32_t i = threadIdx.x; i < n; i += blockDim.x)
         differ |= r->keys[i] ^ value;
     for (int away = 16; away > 0; away /= 2)
-        differ |= __shfl_xor_sync(SAC_FULL_WARP, differ, away);
-    if (lane == 0) {
+        differ |= __shfl_xor_sync(SAC_WARP_ALL, differ, away);
+    if (sac_lane() == 0) {
         atomicOr(&state->differ[0], (uint32_t)differ);
         atomicOr(&state->differ[1], (uint32_t)(differ >> 32));
     }
@@ -249,22 +249,16 @@ static inline __device__ uint32_t sac_reservoir_cut(struct sac_reservoir *r, uin
                 atomicAdd(&state->histogram[r->keys[i] >> shift & 255], 1u);
         __syncthreads();
         if (threadIdx.x < 32) {
-            uint32_t bins[8], sum = 0, before;
+            uint32_t bins[8], sum = 0, before, all;
 
             for (uint32_t b = 0; b < 8; b++) {
-                sum += bins[b] = state->histogram[lane * 8 + b];
-                state->histogram[lane * 8 + b] = 0;
+                sum += bins[b] = state->histogram[sac_lane() * 8 + b];
+                state->histogram[sac_lane() * 8 + b] = 0;
             }
-            before = sum;
-            for (uint32_t away = 1; away < 32; away *= 2) {
-                uint32_t left = __shfl_up_sync(SAC_FULL_WARP, before, away);
-
-                before += lane >= away ? left : 0;
-            }
-            before -= sum;
+            before = sac_warp_prefix(sum, &all);
             for (uint32_t b = 0; b < 8; before += bins[b++]) {
                 if (before < needed && needed <= before + bins[b]) {
-                    state->digit = lane * 8 + b;
+                    state->digit = sac_lane() * 8 + b;
                     state->below = before;
                     state->inside = bins[b];
                 }
@@ -299,7 +293,7 @@ static inline __device__ void sac_reservoir_shrink(struct sac_reservoir *r, uint
         uint32_t i = base + threadIdx.x;
         uint64_t key = i < n ? r->keys[i] : SAC_KEY_NONE;
         bool stays = i < n && (key < last || (key == last && atomicAdd(&state->ties, 1u) < ties));
-        uint32_t staying = __ballot_sync(SAC_FULL_WARP, stays), place;
+        uint32_t staying = __ballot_sync(SAC_WARP_ALL, stays), place;
 
         __syncthreads();
         place = sac_reservoir_place(&state->count, staying);
