@@ -112,7 +112,8 @@ static double case_seconds(const struct kernel_data *data, sac_device *device, d
     sac_status st;
 
     if (sac_stream_open(device, 0, &stream, NULL) != SAC_OK ||
-        kernel_copy_make(&copy, data, stream) != SAC_OK || sac_stream_wait(stream) != SAC_OK) {
+        kernel_copy_make(&copy, data, stream) != SAC_OK || kernel_reserve(data, &copy, stream) != SAC_OK ||
+        sac_stream_wait(stream) != SAC_OK) {
         fprintf(stderr, "bench_kernels: no memory for a case of %s\n", data->op->name);
         exit(1);
     }

@@ -223,18 +223,30 @@ sac_status kernel_copy_make(struct kernel_copy *copy, const struct kernel_data *
 {
     sac_status st = SAC_OK;
 
-    *copy = (struct kernel_copy){.device = sac_stream_device(stream), .args = data->args};
+    memset(copy, 0, sizeof *copy);
+    copy->device = sac_stream_device(stream);
     for (; copy->buffer_count < data->block_count && st == SAC_OK; copy->buffer_count++) {
         size_t bytes = data->blocks[copy->buffer_count].bytes;
 
         st = sac_buffer_alloc(copy->device, bytes > 0 ? bytes : 1, 1, &copy->buffers[copy->buffer_count],
                               NULL);
     }
-    for (size_t i = 0; i < data->block_count && st == SAC_OK; i++)
-        st = block_upload(copy, data, i, stream);
+    if (st == SAC_OK)
+        st = kernel_copy_upload(copy, data, stream);
+    memcpy(&copy->args, &data->args, sizeof copy->args);
     relocate(copy, data, &copy->args, sizeof copy->args);
     if (st != SAC_OK)
         kernel_copy_free(copy);
+    return st;
+}
+
+sac_status kernel_copy_upload(const struct kernel_copy *copy, const struct kernel_data *data,
+                              sac_stream *stream)
+{
+    sac_status st = SAC_OK;
+
+    for (size_t i = 0; i < data->block_count && st == SAC_OK; i++)
+        st = block_upload(copy, data, i, stream);
     return st;
 }
 
@@ -245,14 +257,18 @@ void kernel_copy_free(struct kernel_copy *copy)
     copy->buffer_count = 0;
 }
 
-sac_status kernel_run(const struct kernel_data *data, const struct kernel_copy *copy, sac_stream *stream)
+sac_status kernel_reserve(const struct kernel_data *data, const struct kernel_copy *copy, sac_stream *stream)
 {
     size_t bytes = data->op->scratch != NULL ? data->op->scratch(copy->device, &copy->args) : 0;
     sac_status st = sac_stream_reserve(stream, bytes, NULL);
 
-    if (st != SAC_OK)
-        return st;
-    stream->scratch_bytes = bytes; /* the allocation is larger: it was rounded up */
+    if (st == SAC_OK)
+        stream->scratch_bytes = bytes; /* the allocation is larger: it was rounded up */
+    return st;
+}
+
+sac_status kernel_run(const struct kernel_data *data, const struct kernel_copy *copy, sac_stream *stream)
+{
     return data->op->run(stream, data, &copy->args);
 }
 

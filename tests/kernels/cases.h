@@ -102,9 +102,14 @@ struct kernel_copy {
 /* Every block goes into a buffer of its own. Words of the arguments and of arrays of pointers that point into
  * a block then point to the same place of its buffer, so that no case need know where it runs. */
 sac_status kernel_copy_make(struct kernel_copy *copy, const struct kernel_data *data, sac_stream *stream);
+/* Other data of the same case into the same memory. */
+sac_status kernel_copy_upload(const struct kernel_copy *copy, const struct kernel_data *data,
+                              sac_stream *stream);
 void kernel_copy_free(struct kernel_copy *copy);
 
-/* Puts the operation on the stream, with exactly as much scratch as it asked for. */
+/* Gives the stream exactly as much scratch as the operation asks for. */
+sac_status kernel_reserve(const struct kernel_data *data, const struct kernel_copy *copy, sac_stream *stream);
+/* Puts the operation on the stream, which has its scratch. */
 sac_status kernel_run(const struct kernel_data *data, const struct kernel_copy *copy, sac_stream *stream);
 
 /* Waits, and copies the outputs and their guards to out[i], which have room for them. */

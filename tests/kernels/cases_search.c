@@ -430,12 +430,23 @@ static const char *missing_check(const struct candidate *candidates, uint32_t bo
     return wrong;
 }
 
+/* Entries that are the same but for their slots, and of one list, tie however they are computed. */
+static const char *tie_check(const struct candidate *candidates, uint32_t bound, uint32_t last)
+{
+    for (uint32_t slot = 0; slot < last && slot < bound; slot++)
+        if (candidates[slot].there && !candidates[slot].found &&
+            candidates[slot].distance == candidates[last].distance)
+            return "a tie went to the larger slot";
+    return NULL;
+}
+
 static const char *query_check(const struct kernel_data *data, size_t q, const float *distance,
                                const uint32_t *slot, struct candidate *candidates)
 {
     const struct sac_pq_scan_args *a = &data->args.pq_scan;
-    uint32_t bound = slot_bound(data->c), found = 0;
+    uint32_t bound = slot_bound(data->c), found = 0, last = 0;
     double tolerance;
+    const char *wrong;
 
     memset(candidates, 0, bound * sizeof *candidates);
     tolerance = candidates_make(a, q, candidates);
@@ -451,13 +462,16 @@ static const char *query_check(const struct kernel_data *data, size_t q, const f
             return "a slot that is not to be found";
         if (candidates[slot[i]].found)
             return "a slot twice";
-        candidates[slot[i]].found = true;
+        candidates[last = slot[i]].found = true;
         if (!kernel_near((float)candidates[slot[i]].distance, distance[i], (float)tolerance, 1.0f))
             return "a distance beyond the tolerance";
         if (i > 0 && !sac_nearer(distance[i - 1], slot[i - 1], distance[i], slot[i]))
             return "not ascending";
     }
-    return missing_check(candidates, bound, a->depths[q], found, tolerance);
+    wrong = missing_check(candidates, bound, a->depths[q], found, tolerance);
+    if (wrong == NULL && found > 0 && data->c->flags & CASE_DUPLICATES)
+        wrong = tie_check(candidates, bound, last);
+    return wrong;
 }
 
 /* The CPU promises the twin's results to the bit, the contract less. */
