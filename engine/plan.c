@@ -12,10 +12,15 @@
 #define MEAN_DEPTH 128u      /* candidates of a search that asks for the default recall: about */
 #define MEAN_PROBE_SHARE 32u /* it probes one list in so many, about */
 
+/* Lists differ in size, so the last page of each is half full on the average; or, where they hardly differ,
+ * every one has the pages that the mean needs. */
 static uint64_t list_pages(const sac_index_spec *spec, uint64_t count)
 {
-    /* The last page of a list is half full, on the average. */
-    return count / SAC_PAGE_ROWS + (spec->nlist + 1) / 2 + 1;
+    uint64_t spread = count / SAC_PAGE_ROWS + (spec->nlist + 1) / 2;
+    uint64_t mean = (count + spec->nlist - 1) / spec->nlist;
+    uint64_t even = spec->nlist * ((mean + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS);
+
+    return spread > even ? spread : even;
 }
 
 static sac_pq_shape pq_shape(const sac_index_spec *spec)
