@@ -32,16 +32,20 @@
 #define SAC_SPECIALIZE static inline __attribute__((always_inline))
 
 /* What a kind of device does beyond its operations. The CUDA backend lives in a module of its own and is
- * built with the library: a module with another abi is refused. */
-#define SAC_BACKEND_ABI 1u
+ * built with the library: one with another abi - a number, and the size of what both sides look into - or of
+ * another version is refused (module.c). */
+#define SAC_BACKEND_ABI (1u << 16 | (uint32_t)sizeof(struct sac_device))
 
 struct sac_backend {
     uint32_t abi;
+    const char *version; /* of a module: SACCADE_VERSION */
     const char *name;
     bool host_visible;
     /* Makes a device of this kind: its table, features, threads and description, and fields of its own behind
-     * those of sac_device; the registry does the rest. `ordinal` counts devices of one kind. */
-    sac_status (*open)(const sac_device_options *options, uint32_t ordinal, sac_device **out, sac_error *err);
+     * those of sac_device; the registry does the rest. `ordinal` counts devices of one kind; `share` of them
+     * are being opened with that ordinal, and divide its memory. */
+    sac_status (*open)(const sac_device_options *options, uint32_t ordinal, uint32_t share, sac_device **out,
+                       sac_error *err);
     void (*close)(sac_device *device); /* after its streams */
     void (*memory)(const sac_device *device, sac_device_memory *out);
     sac_status (*buffer_alloc)(sac_device *device, size_t bytes, void **out, sac_error *err); /* bytes > 0 */
@@ -73,8 +77,9 @@ struct sac_device {
     uint32_t features; /* enum sac_cpu_feature on the CPU, else 0 */
     uint32_t threads;
     sac_parallel *parallel; /* ref and cpu */
-    char description[160];
-    int lost; /* read and set with __atomic builtins: this header is read by C++ too */
+    char description[320];
+    int lost;             /* read and set with __atomic builtins: this header is read by C++ too */
+    char lost_reason[96]; /* written before lost is set, under idle_lock */
     pthread_mutex_t idle_lock;
     sac_stream *idle;    /* streams waiting to be borrowed, a stack: the warmest scratch goes out first */
     sac_device *host;    /* sac_device_host(): itself, or one that it owns */
@@ -97,6 +102,14 @@ struct sac_event {
 struct sac_recording {
     sac_device *device;
 };
+
+/* The function that a module exports under the name SAC_MODULE_SYMBOL. */
+typedef const struct sac_backend *sac_module_fn(void);
+#define SAC_MODULE_SYMBOL "sac_cuda_backend"
+
+/* The CUDA module's backend, loaded at the first call and kept. NULL where there is none: *why then says so
+ * in words that follow "no GPU: ". */
+const struct sac_backend *sac_module_load(const char **why);
 
 extern const struct sac_backend sac_backend_ref;
 extern const struct sac_backend sac_backend_cpu;

@@ -2,6 +2,7 @@
 #include "kernels/backend.h"
 #include "kernels/device.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,21 +35,25 @@ static bool gpu_named(const char *name, uint32_t *ordinal)
     return *end == '\0' && n <= ORDINAL_MAX;
 }
 
-static sac_status place_find(const char *name, bool require_gpu, struct place *out, sac_error *err)
+/* The backend that a name between commas stands for. "auto" is not among them. */
+static sac_status place_find(const char *name, struct place *out, sac_error *err)
 {
+    const char *why;
+
     *out = (struct place){0};
-    if (gpu_named(name, &out->ordinal))
-        return sac_fail(err, SAC_UNSUPPORTED,
-                        "device %s: this build has no CUDA backend; use \"auto\" or \"cpu\"", name);
-    if (strcmp(name, "auto") == 0 && require_gpu)
-        return sac_fail(err, SAC_UNSUPPORTED, "a GPU is required: this build has no CUDA backend");
-    if (strcmp(name, "auto") == 0 || strcmp(name, "cpu") == 0)
+    if (strcmp(name, "cpu") == 0) {
         out->backend = &sac_backend_cpu;
-    else if (strcmp(name, "ref") == 0)
+    } else if (strcmp(name, "ref") == 0) {
         out->backend = &sac_backend_ref;
-    else
+    } else if (gpu_named(name, &out->ordinal)) {
+        out->backend = sac_module_load(&why);
+        if (out->backend == NULL)
+            return sac_fail(err, SAC_UNSUPPORTED, "device %s: no GPU: %s; use \"auto\" or \"cpu\"", name,
+                            why);
+    } else {
         return sac_fail(err, SAC_INVALID_ARGUMENT,
                         "device \"%s\" is unknown; use \"auto\", \"cpu\", \"cuda:N\" or \"ref\"", name);
+    }
     return SAC_OK;
 }
 
@@ -71,7 +76,7 @@ static sac_status places_find(const sac_device_options *options, struct place pl
         memcpy(name, rest, bytes);
         name[bytes] = '\0';
         rest += bytes + 1;
-        st = place_find(name, options->require_gpu, &places[*count], err);
+        st = place_find(name, &places[*count], err);
         if (st != SAC_OK)
             return st;
         if (places[*count].backend != places[0].backend)
@@ -82,11 +87,12 @@ static sac_status places_find(const sac_device_options *options, struct place pl
     return SAC_OK;
 }
 
-static sac_status one_open(const struct place *place, const sac_device_options *options, sac_device **out,
-                           sac_error *err)
+/* `share`: how many devices of this place are being opened. */
+static sac_status one_open(const struct place *place, uint32_t share, const sac_device_options *options,
+                           sac_device **out, sac_error *err)
 {
     sac_device *device;
-    sac_status st = place->backend->open(options, place->ordinal, &device, err);
+    sac_status st = place->backend->open(options, place->ordinal, share, &device, err);
 
     if (st != SAC_OK)
         return st;
@@ -110,6 +116,16 @@ static void one_close(sac_device *device)
     device->backend->close(device);
 }
 
+/* How many of the places are that one. */
+static uint32_t share_of(const struct place *place, const struct place *places, uint32_t count)
+{
+    uint32_t share = 0;
+
+    for (uint32_t i = 0; i < count; i++)
+        share += places[i].ordinal == place->ordinal;
+    return share;
+}
+
 /* Opens what goes with the first device: its host, where it is not itself, and the other shards, who share
  * that host. */
 static sac_status rest_open(sac_device *first, const struct place *places, uint32_t count,
@@ -119,7 +135,7 @@ static sac_status rest_open(sac_device *first, const struct place *places, uint3
     sac_status st = SAC_OK;
 
     if (first->host == NULL) {
-        st = one_open(&cpu, options, &first->host, err);
+        st = one_open(&cpu, 1, options, &first->host, err);
         if (st != SAC_OK)
             return st;
         first->threads = first->host->threads;
@@ -130,27 +146,73 @@ static sac_status rest_open(sac_device *first, const struct place *places, uint3
     if (first->shards == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for a device");
     first->shards[0] = first;
-    while (first->shard_count < count && st == SAC_OK) {
+    while (first->shard_count < count) {
+        const struct place *place = &places[first->shard_count];
         sac_device **next = &first->shards[first->shard_count];
 
-        st = one_open(&places[first->shard_count], options, next, err);
+        st = one_open(place, share_of(place, places, count), options, next, err);
         if (st != SAC_OK)
-            break;
+            return st;
         if ((*next)->host == NULL)
             (*next)->host = first->host;
         (*next)->threads = first->threads;
         first->shard_count++;
     }
-    return st;
+    return SAC_OK;
+}
+
+static sac_status list_open(const sac_device_options *options, sac_device **out, sac_error *err)
+{
+    struct place places[SHARDS_MAX];
+    sac_device *device;
+    uint32_t count;
+    sac_status st;
+
+    st = places_find(options, places, &count, err);
+    if (st == SAC_OK)
+        st = one_open(&places[0], share_of(&places[0], places, count), options, &device, err);
+    if (st != SAC_OK)
+        return st;
+    if (options->require_gpu && device->host == device)
+        st = sac_fail(err, SAC_INVALID_ARGUMENT, "a GPU is required, but device %s is none", options->name);
+    else
+        st = rest_open(device, places, count, options, err);
+    if (st != SAC_OK) {
+        sac_device_close(device);
+        return st;
+    }
+    *out = device;
+    return SAC_OK;
+}
+
+/* The GPU, or with the reason in its description the CPU. */
+static sac_status auto_open(const sac_device_options *options, sac_device **out, sac_error *err)
+{
+    sac_device_options chosen = *options;
+    sac_error no_gpu = {.status = SAC_UNSUPPORTED};
+    const char *why;
+    sac_status st;
+    size_t used;
+
+    chosen.name = "cuda:0";
+    if (sac_module_load(&why) == NULL)
+        snprintf(no_gpu.text, sizeof no_gpu.text, "%s", why);
+    else if (list_open(&chosen, out, &no_gpu) == SAC_OK)
+        return SAC_OK;
+    if (options->require_gpu)
+        return sac_fail(err, no_gpu.status, "a GPU is required, but %s", no_gpu.text);
+    chosen.name = "cpu";
+    st = list_open(&chosen, out, err);
+    if (st != SAC_OK)
+        return st;
+    used = strlen((*out)->description);
+    snprintf((*out)->description + used, sizeof(*out)->description - used, "; no GPU: %s", no_gpu.text);
+    return SAC_OK;
 }
 
 sac_status sac_device_open(const sac_device_options *options, sac_device **out, sac_error *err)
 {
     sac_device_options chosen;
-    struct place places[SHARDS_MAX];
-    sac_device *device;
-    uint32_t count;
-    sac_status st;
 
     *out = NULL;
     sac_device_options_init(&chosen);
@@ -161,19 +223,7 @@ sac_status sac_device_open(const sac_device_options *options, sac_device **out, 
     if (chosen.threads > THREADS_MAX)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "device threads %u: at most %d", chosen.threads,
                         THREADS_MAX);
-    st = places_find(&chosen, places, &count, err);
-    if (st != SAC_OK)
-        return st;
-    st = one_open(&places[0], &chosen, &device, err);
-    if (st != SAC_OK)
-        return st;
-    st = rest_open(device, places, count, &chosen, err);
-    if (st != SAC_OK) {
-        sac_device_close(device);
-        return st;
-    }
-    *out = device;
-    return SAC_OK;
+    return strcmp(chosen.name, "auto") == 0 ? auto_open(&chosen, out, err) : list_open(&chosen, out, err);
 }
 
 void sac_device_close(sac_device *device)

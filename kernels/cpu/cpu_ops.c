@@ -85,8 +85,8 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 #endif
 }
 
-static sac_status cpu_open(const sac_device_options *options, uint32_t ordinal, sac_device **out,
-                           sac_error *err)
+static sac_status cpu_open(const sac_device_options *options, uint32_t ordinal, uint32_t share,
+                           sac_device **out, sac_error *err)
 {
     sac_device *device;
     uint32_t features;
@@ -94,6 +94,7 @@ static sac_status cpu_open(const sac_device_options *options, uint32_t ordinal, 
     sac_status st = sac_cpu_features(options->isa, &features, err);
 
     (void)ordinal;
+    (void)share;
     if (st == SAC_OK)
         st = sac_host_device_make(options->threads, &device, err);
     if (st != SAC_OK)

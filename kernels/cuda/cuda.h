@@ -24,6 +24,8 @@ extern "C" {
 #endif
 
 #include "kernels/backend.h"
+#include "kernels/cuda/cuda_ranges.h"
+#include "kernels/cuda/cuda_staging.h"
 
 typedef struct sac_cuda_device {
     sac_device base;
@@ -32,13 +34,18 @@ typedef struct sac_cuda_device {
     uint32_t capability;     /* 90 for 9.0 */
     size_t shared_bytes_max; /* that a block may have, opted in */
     size_t l2_bytes;
-    uint64_t budget, used; /* bytes; used by __atomic builtins */
+    uint64_t budget, used;     /* bytes; used by __atomic builtins */
+    sac_cuda_ranges allocated; /* device memory, so that what is freed is known by its size */
 } sac_cuda_device;
 
 typedef struct sac_cuda_stream {
     sac_stream base;
     cudaStream_t stream;
-    void *blas; /* cublasHandle_t, made when first needed */
+    cudaEvent_t done; /* for waits that sleep */
+    sac_cuda_staging staging;
+    bool recording;
+    sac_status recorded; /* what has gone wrong since the recording began */
+    void *blas;          /* cublasHandle_t, made when first needed */
 } sac_cuda_stream;
 
 static inline const sac_cuda_device *sac_cuda_device_of(const sac_stream *s)
@@ -46,14 +53,51 @@ static inline const sac_cuda_device *sac_cuda_device_of(const sac_stream *s)
     return (const sac_cuda_device *)s->device;
 }
 
+/* Also makes its device the calling thread's, which launches ask for. */
 static inline cudaStream_t sac_cuda_stream_of(const sac_stream *s)
 {
+    (void)cudaSetDevice(sac_cuda_device_of(s)->ordinal);
     return ((const sac_cuda_stream *)s)->stream;
 }
 
-/* What an error of the runtime means for us, once: SAC_OK, SAC_DEVICE_MEMORY, or - the device is then marked
- * as lost - SAC_DEVICE_LOST. */
+/* What an error of the runtime means for us, once, clearing it where it can be cleared: SAC_OK;
+ * SAC_DEVICE_MEMORY; SAC_UNSUPPORTED (no code for this chip in the module); SAC_INTERNAL (a call or a launch
+ * of ours was wrong; the device is well); or SAC_DEVICE_LOST, and the device is marked as lost. */
 sac_status sac_cuda_status(sac_device *device, cudaError_t error);
+
+/* ---- the backend ------------------------------------------------------------------------------------ */
+
+/* What the module exports; the library finds it by name (backend.h). */
+__attribute__((visibility("default"))) const struct sac_backend *sac_cuda_backend(void);
+
+/* The table of operations (cuda_ops.c). */
+void sac_cuda_ops_fill(struct sac_ops *ops);
+
+/* Memory (cuda_memory.c). */
+void sac_cuda_memory(const sac_device *device, sac_device_memory *out);
+sac_status sac_cuda_buffer_alloc(sac_device *device, size_t bytes, void **out, sac_error *err);
+void sac_cuda_buffer_free(sac_device *device, void *buffer);
+sac_status sac_cuda_host_alloc(sac_device *device, size_t bytes, void **out, sac_error *err);
+void sac_cuda_host_free(sac_device *device, void *memory);
+bool sac_cuda_host_owns(const void *memory, size_t bytes); /* all of them are of sac_cuda_host_alloc */
+
+/* Order (cuda_stream.c). */
+sac_status sac_cuda_stream_open(sac_device *device, sac_stream **out, sac_error *err);
+void sac_cuda_stream_close(sac_stream *stream);
+sac_status sac_cuda_stream_scratch(sac_stream *stream, size_t bytes, sac_error *err);
+sac_status sac_cuda_upload(sac_stream *stream, void *to, const void *from, size_t bytes);
+sac_status sac_cuda_download(sac_stream *stream, void *to, const void *from, size_t bytes);
+sac_status sac_cuda_copy(sac_stream *stream, void *to, const void *from, size_t bytes);
+sac_status sac_cuda_clear(sac_stream *stream, void *to, size_t bytes);
+sac_status sac_cuda_wait(sac_stream *stream);
+sac_status sac_cuda_event_open(sac_device *device, sac_event **out, sac_error *err);
+void sac_cuda_event_close(sac_event *event);
+sac_status sac_cuda_event_record(sac_event *event, sac_stream *stream);
+sac_status sac_cuda_await(sac_stream *stream, const sac_event *event);
+sac_status sac_cuda_record_begin(sac_stream *stream);
+sac_status sac_cuda_record_end(sac_stream *stream, sac_recording **out);
+sac_status sac_cuda_play(sac_recording *recording, sac_stream *stream);
+void sac_cuda_recording_free(sac_recording *recording);
 
 /* ---- operations ------------------------------------------------------------------------------------- */
 

@@ -45,14 +45,15 @@ void sac_ref_ops_fill(struct sac_ops *ops)
     };
 }
 
-static sac_status ref_open(const sac_device_options *options, uint32_t ordinal, sac_device **out,
-                           sac_error *err)
+static sac_status ref_open(const sac_device_options *options, uint32_t ordinal, uint32_t share,
+                           sac_device **out, sac_error *err)
 {
     sac_device *device;
     sac_status st = sac_host_device_make(1, &device, err);
 
     (void)options;
     (void)ordinal;
+    (void)share;
     if (st != SAC_OK)
         return st;
     sac_ref_ops_fill(&device->ops);

@@ -1,0 +1,23 @@
+/* The CUDA device's table, in the order of ops.h. Slots of pictures and of transformers are left to the host
+ * (sac_device_host). */
+#include "kernels/cuda/cuda.h"
+
+void sac_cuda_ops_fill(struct sac_ops *ops)
+{
+    ops->norms = sac_norms_cuda;
+    ops->cluster_sums = sac_cluster_sums_cuda;
+    ops->cluster_sums_scratch = sac_cluster_sums_scratch_cuda;
+    ops->gather_distances = sac_gather_distances_cuda;
+    ops->select = sac_select_cuda;
+    ops->select_scratch = sac_select_scratch_cuda;
+    ops->rows_write = sac_rows_write_cuda;
+    ops->rows_read = sac_rows_read_cuda;
+    ops->pq_encode = sac_pq_encode_cuda;
+    ops->pq_encode_scratch = sac_pq_encode_scratch_cuda;
+    ops->list_write = sac_list_write_cuda;
+    ops->list_move = sac_list_move_cuda;
+    ops->linear_open = sac_linear_open_cuda;
+    ops->linear_close = sac_linear_close_cuda;
+    ops->linear = sac_linear_cuda;
+    ops->linear_scratch = sac_linear_scratch_cuda;
+}

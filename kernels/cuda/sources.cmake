@@ -1,0 +1,25 @@
+# What the module consists of: also read by tests/cuda_host, which builds the same files for the CPU.
+set(SACCADE_CUDA_C # on cuda_runtime_api.h, in what C11 and C++17 have in common
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_device.c
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_memory.c
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_ops.c
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_ranges.c
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_staging.c
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_stream.c
+)
+set(SACCADE_CUDA_SHARED # the module's own copies of what it shares with the library
+  ${CMAKE_CURRENT_LIST_DIR}/../scratch.c
+  ${CMAKE_CURRENT_LIST_DIR}/../status.c
+)
+set(SACCADE_CUDA_KERNELS # one file an operation
+  ${CMAKE_CURRENT_LIST_DIR}/cluster_sums.cu
+  ${CMAKE_CURRENT_LIST_DIR}/gather_distances.cu
+  ${CMAKE_CURRENT_LIST_DIR}/linear.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_move.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_write.cu
+  ${CMAKE_CURRENT_LIST_DIR}/norms.cu
+  ${CMAKE_CURRENT_LIST_DIR}/pq_encode.cu
+  ${CMAKE_CURRENT_LIST_DIR}/rows_read.cu
+  ${CMAKE_CURRENT_LIST_DIR}/rows_write.cu
+  ${CMAKE_CURRENT_LIST_DIR}/select.cu
+)
