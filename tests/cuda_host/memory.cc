@@ -148,6 +148,12 @@ static cudaError_t place_of(const void *p, size_t bytes, cudaMemoryType *type)
     return cudaSuccess;
 }
 
+bool device_can_reach(const void *p, size_t bytes)
+{
+    cudaMemoryType type;
+    return bytes == 0 || (place_of(p, bytes, &type) == cudaSuccess && type != cudaMemoryTypeUnregistered);
+}
+
 static cudaError_t check_copy(const void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
                               cudaMemoryType *to_type, cudaMemoryType *from_type)
 {

@@ -26,6 +26,9 @@ int current_device();
 bool peer_enabled(int device, int peer);
 size_t device_memory();
 
+/* Whether a kernel may read or write these bytes: device or pinned memory, within one allocation. */
+bool device_can_reach(const void *p, size_t bytes);
+
 /* What may not happen while this thread, or with the global mode any thread, captures: the capture is lost.
  * Returns the error to give, or cudaSuccess. */
 cudaError_t unsafe_call();

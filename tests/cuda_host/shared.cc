@@ -161,7 +161,8 @@ void machine::copy_later(void *shared, const void *global, unsigned bytes, unsig
         kernel_fault(where, "an asynchronous copy of %u bytes from %u", bytes, source_bytes);
     device_thread &t = threads_[current_];
     pending_copy copy = {static_cast<unsigned char *>(shared), {}, bytes, t.groups};
-    std::memcpy(copy.bytes, global, source_bytes);
+    if (source_bytes > 0)
+        std::memcpy(copy.bytes, global, source_bytes);
     t.copies.push_back(copy);
     /* It may land at any time from now on: who still reads the old bytes, or already the new, is wrong. */
     std::memset(shared, 0xff, bytes);
