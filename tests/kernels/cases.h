@@ -21,6 +21,7 @@ enum {
     CASE_FILTERS = 1 << 7, /* a bitmap for each query: of half, of few, of none; every fourth has none: all */
     CASE_LISTS = 1 << 8,   /* SAC_LIST_MAJOR */
     CASE_COUNTS = 1 << 9,  /* counts differ from query to query and may be 0 */
+    CASE_RESIDUAL = 1 << 10, /* added to what is there */
 };
 
 struct kernel_case {
@@ -28,6 +29,7 @@ struct kernel_case {
     sac_pq_shape pq;
     sac_dtype dtype;
     sac_distance distance;
+    sac_activation activation;
     uint32_t flags;
 };
 
@@ -50,6 +52,7 @@ union kernel_args {
     struct sac_probe_args probe;
     struct sac_pq_table_args pq_table;
     struct sac_pq_scan_args pq_scan;
+    struct sac_linear_args linear;
 };
 
 struct kernel_op {
@@ -76,7 +79,8 @@ struct kernel_data {
     uint64_t random;
     struct kernel_array blocks[BLOCKS_MAX];
     size_t block_count;
-    union kernel_args args;      /* in host memory */
+    union kernel_args args; /* in host memory */
+    struct sac_linear_params linear;
     size_t outputs[OUTPUTS_MAX]; /* blocks, each followed by OUTPUT_GUARD bytes */
     size_t out_bytes[OUTPUTS_MAX];
     size_t output_count;
@@ -159,6 +163,6 @@ double kernel_dot(const float *x, const float *y, uint32_t dim);
 
 extern const struct kernel_op norms_op, assign_op, cluster_sums_op, nearest_op, gather_distances_op,
     select_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op, pq_table_op,
-    pq_scan_op;
+    pq_scan_op, linear_op;
 
 #endif

@@ -333,6 +333,8 @@ static void recordings_play_with_other_data(void **state)
     for (size_t o = 0; o < kernel_op_count; o++) {
         const struct kernel_op *op = kernel_ops[o];
 
+        if (op == &linear_op)
+            continue; /* it makes its layer as it runs, which allocates */
         for (size_t i = 0; i < op->case_count; i++) {
             struct kernel_data first, other;
 
