@@ -2,7 +2,9 @@
  *
  *   from, to: positions      pages in and out      twin: ref/list_move.c, equal to the bit
  *
- * Floor: the launch, some 2 us; an entry is a few hundred bytes. */
+ * Floor: the launch, some 2 us; an entry is a few hundred bytes.
+ *
+ * nvcc 13.0, sm_90a: 24 registers, no shared memory, no spills. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/page.h"

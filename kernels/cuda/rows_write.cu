@@ -1,9 +1,13 @@
 /* rows_write.cu -- vectors into chosen rows of a paged store, as f32, f16 or i8 with a scale.
  *
- *   x f32 [n][dim], rows u32 [n], distinct, in      pages      twin: ref/rows_write.c, equal to the bit
+ *   x f32 [n][dim], rows u32 [n], distinct, in      pages      twin: ref/rows_write.c, equal to the bit,
+ * but that an f16 NaN may be another NaN
  *
  * Floor for n rows on an H200: n (row bytes + 4 dim + 4) bytes at 4.3 TB/s, 0.14 ms for 1 M x 96 of f16. i8
- * looks at x twice, the second time from the cache. */
+ * looks at x twice, the second time from the cache.
+ *
+ * nvcc 13.0, sm_90a: 17 to 32 registers, no shared memory, no spills: a multiprocessor is full, 2048
+ * threads. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rows.cuh"

@@ -122,7 +122,8 @@ static const char *bytes_check(const struct kernel_data *data, void *const *want
 static const struct kernel_case list_write_cases[] = {
     {.n = 0, .pq = {4, 8, 1}},    {.n = 1, .pq = {1, 4, 1}},    {.n = 100, .pq = {7, 4, 1}},
     {.n = 1280, .pq = {8, 4, 1}}, {.n = 1000, .pq = {9, 8, 1}}, {.n = 1280, .pq = {64, 8, 1}},
-    {.n = 300, .pq = {5, 6, 1}},
+    {.n = 300, .pq = {5, 6, 1}},  {.n = 63, .pq = {65, 4, 1}},  {.n = 65, .pq = {64, 4, 1}},
+    {.n = 64, .pq = {63, 5, 1}},  {.n = 129, .pq = {65, 8, 1}}, {.n = 70, .pq = {512, 7, 1}},
 };
 
 static void list_write_make(struct kernel_data *data)
@@ -155,10 +156,8 @@ const struct kernel_op list_write_op = {"list_write",    list_write_cases, COUNT
                                         bytes_check};
 
 static const struct kernel_case list_move_cases[] = {
-    {.n = 1, .pq = {1, 4, 1}},
-    {.n = 200, .pq = {7, 4, 1}},
-    {.n = 200, .pq = {8, 8, 1}},
-    {.n = 200, .pq = {33, 5, 1}},
+    {.n = 1, .pq = {1, 4, 1}},    {.n = 200, .pq = {7, 4, 1}},  {.n = 200, .pq = {8, 8, 1}},
+    {.n = 200, .pq = {33, 5, 1}}, {.n = 50, .pq = {511, 4, 1}},
 };
 
 /* Over pages that hold a pattern. */
