@@ -69,7 +69,8 @@ static sac_status check_stored(const sac_index *index, const float *x, size_t i,
     for (uint32_t d = 0; d < index->dim; d++)
         if (fabsf(x[d]) > F16_MAX)
             return sac_fail(err, SAC_INVALID_ARGUMENT,
-                            "vector %zu: component %u is %g, but SQfp16 holds up to 65504; use Refine(Flat)",
+                            "vector %zu: component %u is %g, but SQfp16 holds up to 65504; use Refine(Flat) "
+                            "or Refine(SQ8)",
                             i, d, (double)x[d]);
     return SAC_OK;
 }
@@ -585,6 +586,7 @@ void sac_index_describe(const sac_index *shared, sac_index_info *out)
         .nbits = index->spec.nbits,
         .list_imbalance = 1,
         .bytes_vectors = sac_vectors_bytes(&index->vectors),
+        .bytes_vectors_host = sac_vectors_host_bytes(&index->vectors),
         .bytes_other = sac_labels_bytes(&index->labels),
     };
     sac_index_spec_format(&index->spec, index->dim, out->spec, sizeof out->spec);

@@ -5,7 +5,7 @@
  *
  *   offset size
  *        0    8  "SACINDEX"
- *        8    4  version: 1. A newer one is refused.
+ *        8    4  version: 1, or 2 where vectors are bytes (flag 32). A newer one is refused.
  *       12    4  0x01020304
  *       16    8  length of the whole file
  *       24    4  dim
@@ -15,9 +15,8 @@
  *       44    4  m
  *       48    4  nbits
  *       52    4  coded_dim
- *       56    4  flags: 1 rotated (OPQ), 2 trained, 4 vectors are f16, 8 the file has vectors, 16 spec "auto"
- *       60    4  count: vectors
- *       64    4  points of the recall curve
+ *       56    4  flags: 1 rotated (OPQ), 2 trained, 4 vectors are f16, 8 the file has vectors, 16 spec
+ * "auto", 32 vectors are bytes with a scale each 60    4  count: vectors 64    4  points of the recall curve
  *       68   60  0
  *      128  168  seven times, in the order below: offset u64, length u64, XXH3-64 (seed 0) of those bytes
  * u64; an absent section is all 0 296 3792  0 4088    8  XXH3-64 of bytes 0..4087
@@ -31,7 +30,8 @@
  *   lists      u32[nlist], the size of each list; then for each list its pages of up to 256 entries, of each
  * page as many blocks of 64 as are used: the codes (block layout of ops.h), then for all those lines bias
  *              f32, then slot u32. What lies past the last entry is 0.
- *   vectors    f32 or f16 [count][dim]
+ *   vectors    f32 or f16 [count][dim]; or, each vector: scale f32, i8[dim], zeros up to a multiple of 4
+ * bytes
  *
  * Saving writes "<path>.tmp", syncs it, renames it over <path> and syncs the folder: a crash leaves the old
  * file or the new one. Loading reads into owned memory, checks every number before it is used, and compares
@@ -43,7 +43,7 @@
 #include "engine/saccade.h"
 
 #define SAC_INDEX_FILE_MAGIC "SACINDEX"
-#define SAC_INDEX_FILE_VERSION 1u
+#define SAC_INDEX_FILE_VERSION 2u
 #define SAC_INDEX_FILE_ENDIAN 0x01020304u
 #define SAC_INDEX_FILE_PAGE 4096u
 
@@ -63,7 +63,8 @@ enum {
     SAC_FILE_TRAINED = 2,
     SAC_FILE_F16 = 4,
     SAC_FILE_VECTORS = 8,
-    SAC_FILE_AUTO = 16
+    SAC_FILE_AUTO = 16,
+    SAC_FILE_I8 = 32
 };
 
 /* The header page as it lies in the file. */

@@ -2,7 +2,6 @@
  * checked before it sizes or indexes anything. */
 #include "engine/index_file.h"
 #include "engine/index_state.h"
-#include "kernels/half.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,7 +102,9 @@ static sac_status read_spec(const struct reader *r, sac_index_spec *spec)
                              .nbits = h->nbits,
                              .rotate = (h->flags & SAC_FILE_ROTATED) != 0,
                              .coded_dim = h->coded_dim,
-                             .dtype = (h->flags & SAC_FILE_F16) != 0 ? SAC_F16 : SAC_F32};
+                             .dtype = (h->flags & SAC_FILE_I8) != 0    ? SAC_I8
+                                      : (h->flags & SAC_FILE_F16) != 0 ? SAC_F16
+                                                                       : SAC_F32};
     if (h->dim < 1 || h->dim > SAC_DIM_MAX || h->metric > SAC_METRIC_COSINE || (h->nlist > 0 && h->m == 0))
         return damaged(r, "dimension, metric or kind of index are out of range");
     sac_index_spec_format(spec, h->dim, text, sizeof text);
@@ -120,7 +121,7 @@ static sac_status check_lengths(const struct reader *r, const sac_index_spec *sp
     uint64_t trained_lists = (h->flags & SAC_FILE_TRAINED) != 0 ? spec->nlist : 0;
     uint64_t codewords = trained_lists > 0 ? (uint64_t)1 << spec->nbits : 0;
     bool rotated = trained_lists > 0 && spec->rotate;
-    size_t vector_bytes = (size_t)h->dim * (spec->dtype == SAC_F16 ? 2 : 4);
+    size_t vector_bytes = sac_row_bytes(spec->dtype, h->dim);
 
     if (h->count == UINT32_MAX || h->curve_count > SAC_CURVE_MAX ||
         (h->count > 0 && !(h->flags & SAC_FILE_TRAINED)) ||
@@ -325,61 +326,62 @@ static sac_status get_ivf(struct reader *r)
 
 /* ---- vectors ---------------------------------------------------------------------------------------- */
 
-/* n vectors from the file, f32 whatever they are stored as. */
-static sac_status vectors_from_file(struct reader *r, size_t n, float *x)
+static bool row_is_finite(const sac_vectors *vectors, const uint8_t *row)
 {
-    size_t count = n * r->index->dim;
-    uint16_t *halves = (uint16_t *)(void *)x + count; /* the upper half of the place they expand into */
-    sac_status st;
+    float scale;
 
-    if (r->index->spec.dtype == SAC_F32)
-        return get(r, x, count * sizeof *x);
-    st = get(r, halves, count * sizeof *halves);
-    for (size_t i = 0; st == SAC_OK && i < count; i++) {
-        uint16_t half;
-        memcpy(&half, (const uint8_t *)x + (count + i) * sizeof half, sizeof half);
-        x[i] = sac_f16_to_f32(half);
+    if (vectors->dtype == SAC_F32)
+        return all_finite((const float *)(const void *)row, vectors->dim);
+    if (vectors->dtype == SAC_I8) {
+        memcpy(&scale, row, sizeof scale);
+        return isfinite(scale);
     }
-    return st;
+    for (uint32_t d = 0; d < vectors->dim; d++)
+        if ((row[2 * d + 1] & 0x7c) == 0x7c) /* the exponent of infinity and NaN */
+            return false;
+    return true;
+}
+
+/* n vectors from the file, as they are stored. */
+static sac_status vectors_from_file(struct reader *r, size_t first, size_t n)
+{
+    sac_vectors *vectors = &r->index->vectors;
+    size_t row = sac_vectors_row_bytes(vectors);
+    uint8_t *rows = sac_workspace_host(r->ws, n, row);
+    sac_status st = rows == NULL ? r->ws->status : get(r, rows, n * row);
+
+    for (size_t i = 0; st == SAC_OK && i < n; i++)
+        if (!row_is_finite(vectors, rows + i * row))
+            st = damaged(r, "a vector is not finite");
+    return st == SAC_OK ? sac_vectors_load(vectors, r->ws, (uint32_t)first, n, rows) : st;
 }
 
 /* n vectors from whoever keeps them. Labels that are gone are noted in `gone`, with zeros for a vector. */
-static sac_status vectors_from_caller(struct reader *r, size_t first, size_t n, float *x, sac_vector_fn fn,
+static sac_status vectors_from_caller(struct reader *r, size_t first, size_t n, sac_vector_fn fn,
                                       void *context, uint64_t *gone, size_t *gone_count)
 {
     sac_index *index = r->index;
     float *given = sac_workspace_host(r->ws, index->dim, sizeof *given);
-
-    if (given == NULL)
-        return r->ws->status;
-    for (size_t i = 0; i < n; i++) {
-        float *to = x + i * index->dim;
-        memset(to, 0, index->dim * sizeof *to);
-        if (fn(context, index->labels.label[first + i], given)) {
-            sac_status st = sac_index_check_vector(index, given, "vector", first + i, r->err);
-            if (st != SAC_OK)
-                return st;
-            sac_index_copy_vector(index, given, to);
-        } else {
-            gone[(*gone_count)++] = index->labels.label[first + i];
-        }
-    }
-    return SAC_OK;
-}
-
-static sac_status store_vectors(struct reader *r, size_t first, size_t n, const sac_span *x)
-{
     uint32_t *slots = sac_workspace_host(r->ws, n, sizeof *slots);
+    sac_span x;
     sac_status st;
 
-    if (slots == NULL)
+    if (given == NULL || slots == NULL || !sac_workspace_span(r->ws, n, index->dim * sizeof(float), &x))
         return r->ws->status;
-    for (size_t i = 0; i < n; i++)
+    memset(x.host, 0, x.bytes);
+    for (size_t i = 0; i < n; i++) {
         slots[i] = (uint32_t)(first + i);
-    if (!all_finite(x->host, n * r->index->dim))
-        return damaged(r, "a vector is not finite");
-    st = sac_span_push(r->ws, x);
-    return st == SAC_OK ? sac_vectors_write(&r->index->vectors, r->ws, n, x->device, slots) : st;
+        if (!fn(context, index->labels.label[first + i], given)) {
+            gone[(*gone_count)++] = index->labels.label[first + i];
+            continue;
+        }
+        st = sac_index_check_vector(index, given, "vector", first + i, r->err);
+        if (st != SAC_OK)
+            return st;
+        sac_index_copy_vector(index, given, (float *)x.host + i * index->dim);
+    }
+    st = sac_span_push(r->ws, &x);
+    return st == SAC_OK ? sac_vectors_write(&index->vectors, r->ws, n, x.device, slots) : st;
 }
 
 static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
@@ -398,15 +400,12 @@ static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
     for (size_t first = 0; st == SAC_OK && first < r->header.count; first += CHUNK_ROWS) {
         size_t n = r->header.count - first < CHUNK_ROWS ? r->header.count - first : CHUNK_ROWS;
         sac_workspace_mark mark = sac_workspace_save(r->ws);
-        sac_span x;
-        if (!sac_workspace_span(r->ws, n, index->dim * sizeof(float), &x))
-            st = r->ws->status;
-        else if (in_file)
-            st = vectors_from_file(r, n, x.host);
+        if (in_file)
+            st = vectors_from_file(r, first, n);
         else
-            st = vectors_from_caller(r, first, n, x.host, fn, context, gone, &gone_count);
+            st = vectors_from_caller(r, first, n, fn, context, gone, &gone_count);
         if (st == SAC_OK)
-            st = store_vectors(r, first, n, &x);
+            st = sac_workspace_wait(r->ws);
         sac_workspace_restore(r->ws, mark);
     }
     if (st == SAC_OK)

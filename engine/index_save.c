@@ -84,18 +84,29 @@ static void end_section(struct writer *w, enum sac_index_section section)
     w->header.sections[section].checksum = XXH3_64bits_digest(w->hash);
 }
 
+/* Device memory as the host sees it, a piece of the workspace; NULL where that fails. */
+static void *pull(struct writer *w, const void *device, size_t size)
+{
+    sac_span span;
+    sac_status st = SAC_OK;
+
+    if (w->st != SAC_OK)
+        return NULL;
+    if (!sac_workspace_view(w->ws, (void *)device, size, 1, &span))
+        st = w->ws->status;
+    if (st == SAC_OK)
+        st = sac_span_pull(w->ws, &span);
+    w->st = st;
+    return st == SAC_OK ? span.host : NULL;
+}
+
 static void put_device(struct writer *w, const void *device, size_t size)
 {
     sac_workspace_mark mark = sac_workspace_save(w->ws);
-    void *host = sac_workspace_host(w->ws, size, 1);
-    sac_status st = host == NULL ? w->ws->status : sac_stream_download(w->ws->stream, host, device, size);
+    const void *host = pull(w, device, size);
 
-    if (st == SAC_OK)
-        st = sac_stream_wait(w->ws->stream);
-    if (st == SAC_OK)
+    if (host != NULL)
         put(w, host, size);
-    else if (w->st == SAC_OK)
-        w->st = sac_fail(w->err, st, "cannot copy %zu bytes from the device to save them", size);
     sac_workspace_restore(w->ws, mark);
 }
 
@@ -128,27 +139,22 @@ static void put_labels(struct writer *w)
 static void put_page(struct writer *w, uint32_t page, uint32_t rows)
 {
     const sac_lists *lists = &w->index->ivf->lists;
-    unsigned char *memory = sac_lists_page(lists, page);
     uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
     uint32_t slots[SAC_PAGE_ROWS] = {0};
     float bias[SAC_PAGE_ROWS] = {0};
-    sac_status st;
+    sac_workspace_mark mark = sac_workspace_save(w->ws);
+    unsigned char *host = pull(w, sac_lists_page(lists, page), sac_page_bytes(&lists->pq));
 
-    put_device(w, memory, lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
-    st = sac_stream_download(w->ws->stream, slots, sac_page_slots(&lists->pq, memory), lines * sizeof *slots);
-    if (st == SAC_OK)
-        st =
-            sac_stream_download(w->ws->stream, bias, sac_page_bias(&lists->pq, memory), lines * sizeof *bias);
-    if (st == SAC_OK)
-        st = sac_stream_wait(w->ws->stream);
-    if (st != SAC_OK && w->st == SAC_OK)
-        w->st = sac_fail(w->err, st, "cannot copy a page from the device to save it");
-    for (uint32_t i = 0; w->st == SAC_OK && i < lines; i++) {
-        slots[i] = i < rows ? w->rank[slots[i]] : 0;
-        bias[i] = i < rows ? bias[i] : 0;
+    if (host != NULL) {
+        for (uint32_t i = 0; i < rows; i++) {
+            slots[i] = w->rank[sac_page_slots(&lists->pq, host)[i]];
+            bias[i] = sac_page_bias(&lists->pq, host)[i];
+        }
+        put(w, host, lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
+        put(w, bias, lines * sizeof *bias);
+        put(w, slots, lines * sizeof *slots);
     }
-    put(w, bias, lines * sizeof *bias);
-    put(w, slots, lines * sizeof *slots);
+    sac_workspace_restore(w->ws, mark);
 }
 
 static void put_lists(struct writer *w)
@@ -191,12 +197,23 @@ static void put_ivf(struct writer *w)
 static void put_vectors(struct writer *w)
 {
     const sac_vectors *vectors = &w->index->vectors;
+    const sac_labels *labels = &w->index->labels;
     size_t row = sac_vectors_row_bytes(vectors);
 
     begin_section(w, SAC_SECTION_VECTORS);
-    for (uint32_t slot = 0; slot < w->index->labels.slot_count; slot++)
-        if (sac_labels_live(&w->index->labels, slot))
-            put_device(w, sac_vectors_row(vectors, slot), row);
+    for (uint32_t first = 0; w->st == SAC_OK && first < labels->slot_count; first += vectors->page_rows) {
+        uint32_t left = labels->slot_count - first,
+                 rows = left < vectors->page_rows ? left : vectors->page_rows;
+        sac_workspace_mark mark = sac_workspace_save(w->ws);
+        const unsigned char *page = pull(w, sac_vectors_row(vectors, first), rows * row);
+
+        for (uint32_t i = 0; page != NULL && i < rows; i++)
+            if (sac_labels_live(labels, first + i))
+                put(w, page + i * row, row);
+        sac_workspace_restore(w->ws, mark);
+        if (first > UINT32_MAX - vectors->page_rows)
+            break;
+    }
     end_section(w, SAC_SECTION_VECTORS);
 }
 
@@ -207,7 +224,7 @@ static void put_header(struct writer *w, bool with_vectors)
 
     flush(w);
     memcpy(h->magic, SAC_INDEX_FILE_MAGIC, sizeof h->magic);
-    h->version = SAC_INDEX_FILE_VERSION;
+    h->version = index->spec.dtype == SAC_I8 ? 2 : 1; /* the oldest that knows what is in it */
     h->endian = SAC_INDEX_FILE_ENDIAN;
     h->file_length = w->offset;
     h->dim = index->dim;
@@ -219,7 +236,7 @@ static void put_header(struct writer *w, bool with_vectors)
     h->coded_dim = index->spec.coded_dim;
     h->flags = (index->spec.rotate ? SAC_FILE_ROTATED : 0) | (index->trained ? SAC_FILE_TRAINED : 0) |
                (index->spec.dtype == SAC_F16 ? SAC_FILE_F16 : 0) | (with_vectors ? SAC_FILE_VECTORS : 0) |
-               (index->spec.automatic ? SAC_FILE_AUTO : 0);
+               (index->spec.automatic ? SAC_FILE_AUTO : 0) | (index->spec.dtype == SAC_I8 ? SAC_FILE_I8 : 0);
     h->count = index->labels.live_count;
     h->curve_count = index->curve.count;
     h->checksum = XXH3_64bits(h, offsetof(sac_index_header, checksum));

@@ -65,7 +65,7 @@ static sac_status parse_ivf(const token *t, sac_index_spec *spec, sac_error *err
 
     if (!t->present || !has_prefix(t, "IVF") || !read_number(&at, &spec->nlist) || *at != '\0')
         return sac_fail(err, SAC_INVALID_ARGUMENT,
-                        "index part '%s': known are Flat, SQfp16, auto, and IVFn,PQm as in IVF4096,PQ32",
+                        "index part '%s': known are Flat, SQfp16, SQ8, auto, and IVFn,PQm as in IVF4096,PQ32",
                         t->text);
     if (spec->nlist < 1 || spec->nlist > SAC_NLIST_MAX)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "index part '%s': n is the number of lists, 1 to %u",
@@ -94,9 +94,12 @@ static sac_status parse_refine(const token *t, sac_index_spec *spec, sac_error *
         spec->dtype = SAC_F32;
     else if (strcmp(t->text, "Refine(SQfp16)") == 0)
         spec->dtype = SAC_F16;
+    else if (strcmp(t->text, "Refine(SQ8)") == 0)
+        spec->dtype = SAC_I8;
     else
         return sac_fail(err, SAC_INVALID_ARGUMENT,
-                        "index part '%s': known are RFlat, Refine(Flat) and Refine(SQfp16)", t->text);
+                        "index part '%s': known are RFlat, Refine(Flat), Refine(SQfp16) and Refine(SQ8)",
+                        t->text);
     return SAC_OK;
 }
 
@@ -170,6 +173,8 @@ sac_status sac_index_spec_parse(const char *text, uint32_t dim, sac_index_spec *
         spec.automatic = true;
     else if (*text == '\0' && strcmp(first.text, "SQfp16") == 0)
         spec.dtype = SAC_F16;
+    else if (*text == '\0' && strcmp(first.text, "SQ8") == 0)
+        spec.dtype = SAC_I8;
     else if (*text != '\0' || strcmp(first.text, "Flat") != 0)
         st = parse_ivf_pq(text, &first, dim, &spec, err);
     if (st == SAC_OK)
@@ -206,11 +211,14 @@ void sac_index_spec_choose(size_t count, size_t training, uint32_t dim, sac_inde
 
 void sac_index_spec_format(const sac_index_spec *spec, uint32_t dim, char *text, size_t size)
 {
+    const char *flat = spec->dtype == SAC_F16 ? "SQfp16" : spec->dtype == SAC_I8 ? "SQ8" : "Flat";
+    const char *refine = spec->dtype == SAC_F16  ? ",Refine(SQfp16)"
+                         : spec->dtype == SAC_I8 ? ",Refine(SQ8)"
+                                                 : "";
     char opq[32] = "", bits[8] = "";
-    const char *refine = spec->dtype == SAC_F16 ? ",Refine(SQfp16)" : "";
 
     if (spec->automatic || spec->nlist == 0) {
-        snprintf(text, size, "%s", spec->automatic ? "auto" : spec->dtype == SAC_F16 ? "SQfp16" : "Flat");
+        snprintf(text, size, "%s", spec->automatic ? "auto" : flat);
         return;
     }
     if (spec->rotate && spec->coded_dim == (dim + spec->m - 1) / spec->m * spec->m)

@@ -1,12 +1,13 @@
 /* index_spec.h -- what kind of index, written in the manner of FAISS's index factory.
  *
- *   spec   = "auto" | "Flat" | "SQfp16" | [opq ","] ivf "," pq ["," refine]
+ *   spec   = "auto" | "Flat" | "SQfp16" | "SQ8" | [opq ","] ivf "," pq ["," refine]
  *   opq    = "OPQ" m ["_" dim]        rotation learnt for m sub-quantizers, into dim components
  *   ivf    = "IVF" nlist
  *   pq     = "PQ" m ["x" nbits]       8 bits where none are given
- *   refine = "RFlat" | "Refine(Flat)" | "Refine(SQfp16)"
+ *   refine = "RFlat" | "Refine(Flat)" | "Refine(SQfp16)" | "Refine(SQ8)"
  *
- * Vectors for re-ranking are always kept, as f32 or f16, so no refine part means Refine(Flat).
+ * Vectors for re-ranking are always kept - as f32, f16, or bytes with a scale for each vector (SQ8) - so no
+ * refine part means Refine(Flat).
  */
 #ifndef SACCADE_INDEX_SPEC_H
 #define SACCADE_INDEX_SPEC_H
@@ -24,7 +25,7 @@ typedef struct sac_index_spec {
     bool rotate;       /* OPQ */
     uint32_t
         coded_dim; /* components of what is coded: dim rounded up to a multiple of m, or what OPQ asks for */
-    sac_dtype dtype; /* of the stored vectors: SAC_F32 or SAC_F16 */
+    sac_dtype dtype; /* of the stored vectors: SAC_F32, SAC_F16 or SAC_I8 */
 } sac_index_spec;
 
 /* Errors: SAC_INVALID_ARGUMENT, with the token, the limit and the fix. */

@@ -152,6 +152,7 @@ typedef struct sac_index_params {
      *   "OPQ32,IVF4096,PQ32x4"      with a learnt rotation; 4 to 8 bits
      *   "...,RFlat"                 the same as no suffix
      *   "...,Refine(SQfp16)"        re-ranks against f16 vectors: half the memory
+     *   "...,Refine(SQ8)"           against bytes with a scale for each vector: a quarter
      *   "auto"                      chosen at training from count and dimension */
     const char *spec;
     uint64_t seed; /* of training: the same seed, data and device give the same index */
@@ -221,10 +222,11 @@ typedef struct sac_index_info {
     uint64_t count;
     bool trained, measured;
     uint32_t nlist, m, nbits;
-    double list_imbalance;  /* n * sum(size^2) / (sum size)^2 over lists: 1 is even */
-    uint64_t bytes_codes;   /* list pages: codes, norms, slots */
-    uint64_t bytes_vectors; /* vectors for re-ranking or exact search */
-    uint64_t bytes_other;   /* labels, maps, centroids, codebooks */
+    double list_imbalance;       /* n * sum(size^2) / (sum size)^2 over lists: 1 is even */
+    uint64_t bytes_codes;        /* list pages: codes, norms, slots */
+    uint64_t bytes_vectors;      /* vectors for re-ranking or exact search */
+    uint64_t bytes_other;        /* labels, maps, centroids, codebooks */
+    uint64_t bytes_vectors_host; /* of bytes_vectors: in host memory, because the device is full */
 } sac_index_info;
 void sac_index_describe(const sac_index *index, sac_index_info *out);
 

@@ -168,14 +168,14 @@ static sac_status read_rows(const sac_vectors *vectors, sac_workspace *ws, size_
                                                               .out = to});
 }
 
-/* The norm is of what is stored, not of what was given. */
+/* The norm is of what is stored, not of what was given; x: the same as f32, or NULL. */
 static sac_status write_norms(sac_vectors *vectors, sac_workspace *ws, size_t n, const float *x,
                               const uint32_t *rows)
 {
     float *stored = NULL, *norms = sac_workspace_device(ws, n, sizeof *norms);
     sac_status st = norms == NULL ? ws->status : SAC_OK;
 
-    if (st == SAC_OK && vectors->dtype != SAC_F32) {
+    if (st == SAC_OK && (x == NULL || vectors->dtype != SAC_F32)) {
         stored = sac_workspace_device(ws, n, (size_t)vectors->dim * sizeof *stored);
         st = stored == NULL ? ws->status : read_rows(vectors, ws, n, rows, stored);
     }
@@ -209,6 +209,30 @@ sac_status sac_vectors_write(sac_vectors *vectors, sac_workspace *ws, size_t n, 
                                                                   .dtype = vectors->dtype,
                                                                   .rows = rows.device});
     return st == SAC_OK ? write_norms(vectors, ws, n, x, rows.device) : st;
+}
+
+sac_status sac_vectors_load(sac_vectors *vectors, sac_workspace *ws, uint32_t first, size_t n,
+                            const void *rows)
+{
+    size_t row = sac_vectors_row_bytes(vectors);
+    sac_span numbers;
+    sac_status st = SAC_OK;
+
+    if (!sac_workspace_span(ws, n, sizeof(uint32_t), &numbers))
+        return ws->status;
+    for (size_t i = 0, count; st == SAC_OK && i < n; i += count) {
+        size_t slot = first + i, left = vectors->page_rows - slot % vectors->page_rows;
+        unsigned char *to = (unsigned char *)sac_vectors_row(vectors, (uint32_t)slot);
+
+        count = n - i < left ? n - i : left;
+        st = sac_stream_upload(ws->stream, to, (const unsigned char *)rows + i * row, count * row);
+    }
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "cannot copy vectors to the device: %s", sac_status_text(st));
+    for (size_t i = 0; i < n; i++)
+        ((uint32_t *)numbers.host)[i] = (uint32_t)(first + i);
+    st = sac_span_push(ws, &numbers);
+    return st == SAC_OK ? write_norms(vectors, ws, n, NULL, numbers.device) : st;
 }
 
 sac_status sac_vectors_read(const sac_vectors *vectors, sac_workspace *ws, size_t n, const uint32_t *slots,

@@ -36,6 +36,11 @@ sac_status sac_vectors_reserve(sac_vectors *vectors, sac_workspace *ws, size_t s
 sac_status sac_vectors_write(sac_vectors *vectors, sac_workspace *ws, size_t n, const float *x,
                              const uint32_t *slots);
 
+/* Stores n rows as they were stored elsewhere (host, in the store's own format) from slot `first` on. Room
+ * was reserved. Not waited for. */
+sac_status sac_vectors_load(sac_vectors *vectors, sac_workspace *ws, uint32_t first, size_t n,
+                            const void *rows);
+
 /* Reads the rows of n slots (host) into `to` (device, [n][dim]). Not waited for. */
 sac_status sac_vectors_read(const sac_vectors *vectors, sac_workspace *ws, size_t n, const uint32_t *slots,
                             float *to);

@@ -105,6 +105,7 @@ class IndexInfo(ctypes.Structure):
         ("bytes_codes", c_uint64),
         ("bytes_vectors", c_uint64),
         ("bytes_other", c_uint64),
+        ("bytes_vectors_host", c_uint64),
     ]
 
 

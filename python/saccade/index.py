@@ -61,6 +61,7 @@ class IndexInfo:
     bytes_codes: int
     bytes_vectors: int
     bytes_other: int
+    bytes_vectors_host: int  # of bytes_vectors: in host memory, because the device is full
 
 
 class Index(Owned):
@@ -69,8 +70,8 @@ class Index(Owned):
     dim: components of a vector, 1 to 4096.
     metric: "l2" (squared Euclidean distance), "ip" (inner product) or "cosine".
     spec: as in FAISS's index factory: "Flat", "IVF4096,PQ32", "OPQ32,IVF4096,PQ32x4" (4 to 8 bits),
-        "...,Refine(SQfp16)" to keep the vectors for re-ranking in half the memory; "auto" chooses at
-        training from count and dimension.
+        "...,Refine(SQfp16)" and "...,Refine(SQ8)" to keep the vectors for re-ranking in half and in a quarter
+        of the memory; "auto" chooses at training from count and dimension.
     seed: of training: the same seed, data and device give the same index.
     device: where it computes and with how many threads; None: the best one, all threads.
 

@@ -107,7 +107,8 @@ static double true_distance(sac_metric metric, const float *a, const float *b, u
 
 static void distances_and_scores_follow_the_metric(void **state)
 {
-    static const char *const specs[] = {"Flat", "SQfp16", "IVF4,PQ5", "IVF4,PQ7x4,Refine(SQfp16)"};
+    static const char *const specs[] = {
+        "Flat", "SQfp16", "SQ8", "IVF4,PQ5", "IVF4,PQ7x4,Refine(SQfp16)", "IVF4,PQ7,Refine(SQ8)"};
     enum { N = 700, DIM = 21, QUERIES = 5 };
     static float base[N * DIM], queries[QUERIES * DIM];
     static uint64_t labels[N];
@@ -123,7 +124,9 @@ static void distances_and_scores_follow_the_metric(void **state)
         labels[i] = 1000000007u * i;
     for (size_t s = 0; s < sizeof specs / sizeof specs[0]; s++)
         for (sac_metric metric = SAC_METRIC_L2; metric <= SAC_METRIC_COSINE; metric++) {
-            double tolerance = strstr(specs[s], "fp16") != NULL ? 2e-2 : 1e-4;
+            double tolerance = strstr(specs[s], "fp16") != NULL  ? 2e-2
+                               : strstr(specs[s], "SQ8") != NULL ? 0.1
+                                                                 : 1e-4;
             sac_index *index = test_index(device, DIM, metric, specs[s]);
             sac_query *q = test_queries(queries, QUERIES, DIM, N);
 

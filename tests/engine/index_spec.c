@@ -24,6 +24,8 @@ static void what_is_written_is_understood(void **state)
     expect_text("auto", 128, "auto");
     expect_text("Flat", 128, "Flat");
     expect_text("SQfp16", 128, "SQfp16");
+    expect_text("SQ8", 128, "SQ8");
+    expect_text("IVF1024,PQ64x4,Refine(SQ8)", 128, "IVF1024,PQ64x4,Refine(SQ8)");
     expect_text("IVF4096,PQ32", 128, "IVF4096,PQ32");
     expect_text("IVF4096,PQ32x8", 128, "IVF4096,PQ32");
     expect_text("IVF1,PQ1x5", 1, "IVF1,PQ1x5");
@@ -77,7 +79,7 @@ static void mistakes_are_named_with_their_limit(void **state)
     expect_refusal("IVF16,PQ0", 128, "1 to 128");
     expect_refusal("IVF16,PQ129", 128, "m=129");
     expect_refusal("IVF16,PQ513", 4096, "512");
-    expect_refusal("IVF16,PQ8,Refine(SQ8)", 128, "Refine(SQfp16)");
+    expect_refusal("IVF16,PQ8,Refine(SQ4)", 128, "Refine(SQfp16)");
     expect_refusal("IVF16,PQ8,RFlat,RFlat", 128, "remove");
     expect_refusal("OPQ8", 128, "IVF");
     expect_refusal("OPQ8,IVF16,PQ16", 128, "OPQ16");

@@ -71,7 +71,9 @@ static void every_shape_works(void **state)
             for (uint32_t nbits = 4; nbits <= 8; nbits++, turn++) {
                 char spec[64];
                 snprintf(spec, sizeof spec, "%sIVF%u,PQ%ux%u%s", "", 1 + turn % 9, m, nbits,
-                         turn % 4 == 3 ? ",Refine(SQfp16)" : "");
+                         turn % 4 == 3   ? ",Refine(SQfp16)"
+                         : turn % 4 == 1 ? ",Refine(SQ8)"
+                                         : "");
                 expect_exact(device, dims[s], (sac_metric)(turn % 3), spec, base, vectors, labels);
             }
     }
