@@ -9,8 +9,14 @@ from dataclasses import dataclass
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment without settings of saccade, which would change what is tested."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_")}
+    """The caller's environment without settings of saccade, which would change what is tested. SACCADE_TEST_DEVICE names
+    the device of every command instead of auto; the kernels' host run keeps its settings."""
+    kept = ("SACCADE_CUDA__", "SACCADE_HOST_CUDA__")
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("SACCADE_") or name.startswith(kept)}
+    device = os.environ.get("SACCADE_TEST_DEVICE")
+    if device is not None:
+        plain |= {"SACCADE_DEVICE__NAME": device, "SACCADE_DEVICE__REQUIRE_GPU": "1" if device.startswith("cuda") else "0"}
+    return plain
 
 
 @dataclass
