@@ -103,6 +103,7 @@ static void outputs_read(const struct kernel_data *data, const struct kernel_cop
 {
     sac_status st;
 
+    *out = (struct outputs){{NULL}};
     for (size_t i = 0; i < data->output_count; i++)
         assert_int_equal(posix_memalign(&out->data[i], 64, data->out_bytes[i] + OUTPUT_GUARD), 0);
     st = kernel_copy_read(copy, data, stream, out->data);
