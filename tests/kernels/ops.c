@@ -289,7 +289,7 @@ static bool recording_matches(const struct kernel_data *first, const struct kern
                               sac_device *device)
 {
     sac_recording *recording = NULL;
-    struct outputs want, got;
+    struct outputs want, got = {{NULL}};
     struct kernel_copy copy;
     sac_stream *stream;
     const char *wrong = NULL;
