@@ -1,6 +1,7 @@
 /* Every operation against the plain C twin on every case: on every instruction set this CPU has with 1 to 3
  * threads, or on the device that --device or SACCADE_TEST_DEVICE names. Outputs start as NaN and end in guard
- * bytes. SACCADE_TEST_SEED=... repeats a run; the seed is printed. */
+ * bytes. SACCADE_TEST_SEED=... repeats a run; the seed is printed. --small leaves out what takes long under a
+ * tool that watches every access. */
 #include "kernels/backend.h"
 #include "kernels/half.h"
 #include "tests/kernels/cases.h"
@@ -16,6 +17,7 @@
 #include <cmocka.h>
 
 enum { WAYS_MAX = 3 };
+#define SMALL_OPERATIONS 2e6 /* with --small: products and sums, or look-ups */
 
 static const char *const isas[] = {"base", "avx2", "avx512core", "avx512"};
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
@@ -30,6 +32,7 @@ struct subject {
 
 static struct {
     const char *device; /* NULL: the CPU */
+    bool small;
     sac_device *ref;
     struct subject subjects[ISA_COUNT];
     size_t subject_count;
@@ -116,6 +119,19 @@ static void outputs_read(const struct kernel_data *data, const struct kernel_cop
                          i);
 }
 
+/* False, without data, for a case that is not to be tested. */
+static bool case_make(struct kernel_data *data, const struct kernel_op *op, size_t i, uint64_t seed)
+{
+    if (op->cases[i].flags & CASE_BENCH)
+        return false;
+    kernel_data_make(data, op, &op->cases[i], seed + i);
+    data->twin = fixture.device == NULL;
+    if (!fixture.small || data->flops <= SMALL_OPERATIONS)
+        return true;
+    kernel_data_free(data);
+    return false;
+}
+
 /* False, without outputs, where the device has no such operation. */
 static bool outputs_run(const struct kernel_data *data, sac_device *device, struct outputs *out)
 {
@@ -172,10 +188,8 @@ static void op_matches_its_twin(void **state)
         struct kernel_data data;
         struct outputs want;
 
-        if (op->cases[i].flags & CASE_BENCH)
+        if (!case_make(&data, op, i, fixture.seed))
             continue;
-        kernel_data_make(&data, op, &op->cases[i], fixture.seed + i);
-        data.twin = fixture.device == NULL;
         assert_true(outputs_run(&data, fixture.ref, &want));
         for (size_t s = 0; s < fixture.subject_count; s++, total++)
             left_out += !subject_matches(&data, &fixture.subjects[s], i, &want);
@@ -214,9 +228,8 @@ static bool scratch_is_minded(const struct kernel_op *op, sac_device *device)
         struct kernel_data data;
         sac_status st;
 
-        if (op->cases[i].flags & CASE_BENCH)
+        if (!case_make(&data, op, i, fixture.seed))
             continue;
-        kernel_data_make(&data, op, &op->cases[i], fixture.seed);
         st = run_without_scratch(&data, device);
         wanted = wanted || st != SAC_UNSUPPORTED;
         refused = st == SAC_NO_MEMORY || st == SAC_DEVICE_MEMORY; /* nothing to do needs nothing */
@@ -251,10 +264,8 @@ static void *run_concurrently(void *arg)
         struct kernel_data data;
         struct outputs want, got;
 
-        if (op->cases[i].flags & CASE_BENCH)
+        if (!case_make(&data, op, i, fixture.seed))
             continue;
-        kernel_data_make(&data, op, &op->cases[i], fixture.seed + i);
-        data.twin = fixture.device == NULL;
         if (outputs_run(&data, fixture.subjects[fixture.subject_count - 1].ways[1], &got)) {
             outputs_run(&data, fixture.ref, &want);
             wrong = op->check(&data, want.data, got.data);
@@ -339,10 +350,9 @@ static void recordings_play_with_other_data(void **state)
         for (size_t i = 0; i < op->case_count; i++) {
             struct kernel_data first, other;
 
-            if (op->cases[i].flags & CASE_BENCH)
+            if (!case_make(&first, op, i, fixture.seed))
                 continue;
-            kernel_data_make(&first, op, &op->cases[i], fixture.seed + i);
-            kernel_data_make(&other, op, &op->cases[i], fixture.seed + i + 1000);
+            assert_true(case_make(&other, op, i, fixture.seed + 1000));
             played += recording_matches(&first, &other, device);
             kernel_data_free(&first);
             kernel_data_free(&other);
@@ -405,11 +415,15 @@ int main(int argc, char **argv)
     };
 
     fixture.device = getenv("SACCADE_TEST_DEVICE");
-    if (argc == 3 && strcmp(argv[1], "--device") == 0)
-        fixture.device = argv[2];
-    else if (argc != 1) {
-        fprintf(stderr, "usage: %s [--device NAME]\n", argv[0]);
-        return 2;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--small") == 0) {
+            fixture.small = true;
+        } else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc) {
+            fixture.device = argv[++i];
+        } else {
+            fprintf(stderr, "usage: %s [--device NAME] [--small]\n", argv[0]);
+            return 2;
+        }
     }
     for (size_t i = 0; i < kernel_op_count; i++)
         tests[OWN_TESTS + i] = (struct CMUnitTest){.name = kernel_ops[i]->name,
