@@ -29,7 +29,9 @@ struct sac_ops;
 typedef struct sac_device_options {
     /* "auto" (the best one present: a GPU, else the CPU), "cpu", "cuda:N" (the N-th GPU; "cuda" is the
      * first), or "ref" (plain C, one thread: the truth in tests). Several with commas ("cuda:0,cuda:1") are
-     * one device whose indexes are split between them; the first of them answers. */
+     * one device whose indexes are split between them, all of one kind; the first of them answers. The CUDA
+     * module is $SACCADE_CUDA__MODULE, else libsaccade_cuda.so beside the program or the library, or in
+     * saccade/ of the directory of libraries. */
     const char *name;
     /* Threads that one operation may use, the calling thread included; 0: one per core that the process
      * may run on. Threads belong to the device; concurrent streams share them and never oversubscribe. */
@@ -37,14 +39,14 @@ typedef struct sac_device_options {
     /* Instruction sets allowed at most: "avx512", "avx512core" (without VBMI and later), "avx2" or "base".
      * NULL: the environment's SACCADE_CPU__ISA, else whatever the CPU and the operating system offer. */
     const char *isa;
-    /* "auto" takes a GPU or fails, saying why there is none, instead of taking the CPU. */
+    /* Fail, saying why there is no GPU, instead of taking the CPU. */
     bool require_gpu;
     /* Bytes of a GPU's memory to use at most; 0: what is free when it is opened, less a reserve of a
      * twentieth. */
     uint64_t memory;
 } sac_device_options;
 
-/* Fills the defaults: "auto", 0, NULL. */
+/* Fills the defaults: "auto", and 0 for the rest. */
 void sac_device_options_init(sac_device_options *options);
 
 /* Opens a device. options may be NULL. On success *out is the caller's, who ends it with
@@ -53,11 +55,14 @@ void sac_device_options_init(sac_device_options *options);
 sac_status sac_device_open(const sac_device_options *options, sac_device **out, sac_error *err);
 void sac_device_close(sac_device *device); /* NULL is allowed */
 
-/* One line for people: "cpu: AVX-512 VBMI VNNI BF16 AMX, 2 threads". Lives as long as the device. */
+/* One line for people: "cpu: AVX-512 VBMI VNNI BF16 AMX, 2 threads" - and why there is no GPU, where "auto"
+ * looked for one - or "cuda:0: NVIDIA H200, 132 multiprocessors, 139 GiB, module for CUDA 13.0". Lives as
+ * long as the device. */
 const char *sac_device_describe(const sac_device *device);
 uint32_t sac_device_threads(const sac_device *device);
 
-/* The memory that indexes and searches live in. On the CPU budget is what the machine has, and used is 0. */
+/* The memory that indexes and searches live in; of several devices, the first one's. On the CPU budget is
+ * what the machine has, and used is 0. */
 typedef struct sac_device_memory {
     uint64_t budget; /* bytes that may be used */
     uint64_t used;   /* bytes in use through this handle */
@@ -110,7 +115,8 @@ void sac_stream_give_back(sac_stream *stream); /* NULL is allowed */
 
 /* Copies between host and device in stream order. Host memory of sac_host_alloc() must stay as it is until
  * the stream has been waited for; other memory may be used again when the call returns (upload), and holds
- * the result only after the wait (download). */
+ * the result only after the wait (download, which may itself wait for what is before it on the stream).
+ * Between the begin and the end of a recording only host memory of sac_host_alloc() will do. */
 sac_status sac_stream_upload(sac_stream *stream, void *device_to, const void *host_from, size_t bytes);
 sac_status sac_stream_download(sac_stream *stream, void *host_to, const void *device_from, size_t bytes);
 

@@ -132,6 +132,11 @@ const char *sac_catalog_device(const sac_catalog *catalog)
     return sac_device_describe(catalog->device);
 }
 
+void sac_catalog_device_memory(const sac_catalog *catalog, sac_device_memory *out)
+{
+    sac_device_memory_describe(catalog->device, out);
+}
+
 bool sac_catalog_lost(const sac_catalog *catalog)
 {
     return sac_device_lost(catalog->device);

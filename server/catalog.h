@@ -38,6 +38,7 @@ typedef struct sac_catalog sac_catalog;
 sac_status sac_catalog_create(const struct sac_server_config *config, sac_catalog **out, sac_error *err);
 void sac_catalog_close(sac_catalog *catalog); /* nobody holds an entry; NULL is allowed */
 const char *sac_catalog_device(const sac_catalog *catalog);
+void sac_catalog_device_memory(const sac_catalog *catalog, sac_device_memory *out);
 bool sac_catalog_lost(const sac_catalog *catalog); /* its device is, for good */
 sac_database *sac_catalog_database(const sac_catalog *catalog);
 

@@ -143,7 +143,7 @@ static sac_status take_in(struct build *b)
     sac_ingest_params params = {
         .paths = (const char *const *)b->inputs.at,
         .path_count = b->inputs.count,
-        .decode_threads = b->local.threads,
+        .decode_threads = b->local.device_options.threads,
         .error_list = b->errors,
     };
 
@@ -348,6 +348,8 @@ static int build(const struct sac_command *command, int argc, char **argv)
         {.name = "quiet", .letter = 'q', .type = SAC_OPTION_FLAG, .value = &b.quiet, .help = "no progress"},
         sac_option_precision(&b.local),
         sac_option_device(&b.local),
+        sac_option_require_gpu(&b.local),
+        sac_option_device_memory(&b.local),
         sac_option_threads(&b.local),
     };
     struct sac_arguments a = {

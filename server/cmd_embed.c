@@ -174,6 +174,8 @@ static int embed(const struct sac_command *command, int argc, char **argv)
         sac_option_model(&e.local, "builtin"),
         sac_option_precision(&e.local),
         sac_option_device(&e.local),
+        sac_option_require_gpu(&e.local),
+        sac_option_device_memory(&e.local),
         sac_option_threads(&e.local),
     };
     struct sac_arguments a = {

@@ -214,6 +214,8 @@ static int info(const struct sac_command *command, int argc, char **argv)
          .value = &json,
          .help = "all of it as one JSON object"},
         sac_option_device(&asking.local),
+        sac_option_require_gpu(&asking.local),
+        sac_option_device_memory(&asking.local),
         sac_option_threads(&asking.local),
     };
     struct sac_arguments a = {

@@ -222,6 +222,8 @@ static int plan(const struct sac_command *command, int argc, char **argv)
          .value = &w.json,
          .help = "all of it as one JSON object"},
         sac_option_device(&w.local),
+        sac_option_require_gpu(&w.local),
+        sac_option_device_memory(&w.local),
     };
     struct sac_arguments a = {
         .command = command, .options = options, .option_count = sizeof options / sizeof *options};

@@ -152,6 +152,8 @@ static int query(const struct sac_command *command, int argc, char **argv)
         sac_option_model(&ask.local, "the collection's"),
         sac_option_precision(&ask.local),
         sac_option_device(&ask.local),
+        sac_option_require_gpu(&ask.local),
+        sac_option_device_memory(&ask.local),
         sac_option_threads(&ask.local),
         {.name = "timeout-ms",
          .type = SAC_OPTION_U32,

@@ -137,6 +137,8 @@ static int parse(const struct sac_command *command, int argc, char **argv, struc
          .variable = "SACCADE_ENCODER__MODEL"},
         sac_option_precision(&local),
         sac_option_device(&local),
+        sac_option_require_gpu(&local),
+        sac_option_device_memory(&local),
         sac_option_threads(&local),
         {.name = "decode-threads",
          .type = SAC_OPTION_U32,
@@ -250,8 +252,7 @@ static int parse(const struct sac_command *command, int argc, char **argv, struc
     if (code < 0 && a.operand_count > 0)
         code = sac_usage_error(command, "\"%s\" is too much: the directory goes with --data", a.operands[0]);
     config->data = local.data;
-    config->device.name = local.device_name;
-    config->device.threads = local.threads;
+    config->device = local.device_options;
     config->encoder.precision = local.precision;
     config->log_level = log_level(level);
     return code < 0 ? read_addresses(command, at, config) : code;

@@ -14,8 +14,8 @@ void sac_local_init(struct sac_local *local)
         .data = SAC_DEFAULT_DATA,
         .name = SAC_DEFAULT_COLLECTION,
         .precision = "auto",
-        .device_name = "auto",
     };
+    sac_device_options_init(&local->device_options);
 }
 
 void sac_local_close(struct sac_local *local)
@@ -91,11 +91,36 @@ struct sac_option sac_option_device(struct sac_local *local)
     return (struct sac_option){
         .name = "device",
         .type = SAC_OPTION_TEXT,
-        .value = &local->device_name,
+        .value = &local->device_options.name,
         .argument = "NAME",
-        .help = "where the work runs; ref is plain C, slow and simple",
-        .choices = "auto cpu ref",
+        .help =
+            "where the work runs: auto (a GPU, else the CPU), cpu, cuda:N (the N-th GPU), several GPUs as "
+            "cuda:0,cuda:1, or ref (plain C, slow and simple)",
         .variable = "SACCADE_DEVICE__NAME",
+    };
+}
+
+struct sac_option sac_option_require_gpu(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "require-gpu",
+        .type = SAC_OPTION_FLAG,
+        .value = &local->device_options.require_gpu,
+        .help = "fail where there is no GPU, saying why, instead of taking the CPU",
+        .variable = "SACCADE_DEVICE__REQUIRE_GPU",
+    };
+}
+
+struct sac_option sac_option_device_memory(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "device-memory",
+        .type = SAC_OPTION_BYTES,
+        .value = &local->device_options.memory,
+        .argument = "BYTES",
+        .help = "of each GPU to use at most",
+        .fallback = "what is free, less a twentieth",
+        .variable = "SACCADE_DEVICE__MEMORY",
     };
 }
 
@@ -105,7 +130,7 @@ struct sac_option sac_option_threads(struct sac_local *local)
         .name = "threads",
         .letter = 't',
         .type = SAC_OPTION_U32,
-        .value = &local->threads,
+        .value = &local->device_options.threads,
         .argument = "N",
         .help = "how many the work may use",
         .min = 0,
@@ -119,14 +144,7 @@ struct sac_option sac_option_threads(struct sac_local *local)
 
 sac_status sac_local_open_device(struct sac_local *local, sac_error *err)
 {
-    sac_device_options options;
-
-    if (local->device != NULL)
-        return SAC_OK;
-    sac_device_options_init(&options);
-    options.name = local->device_name;
-    options.threads = local->threads;
-    return sac_device_open(&options, &local->device, err);
+    return local->device != NULL ? SAC_OK : sac_device_open(&local->device_options, &local->device, err);
 }
 
 sac_status sac_local_open_database(struct sac_local *local, sac_open_mode mode, sac_error *err)

@@ -12,8 +12,8 @@ struct sac_local {
     /* Settings: filled by the options below. */
     const char *data, *name; /* of the database and the collection */
     const char *model;       /* NULL: the collection's own */
-    const char *precision, *device_name;
-    uint32_t threads;
+    const char *precision;
+    sac_device_options device_options;
     /* Opened, in this order; NULL until then. */
     sac_device *device;
     sac_database *database;
@@ -30,6 +30,8 @@ struct sac_option sac_option_collection(struct sac_local *local);
 struct sac_option sac_option_model(struct sac_local *local, const char *fallback);
 struct sac_option sac_option_precision(struct sac_local *local);
 struct sac_option sac_option_device(struct sac_local *local);
+struct sac_option sac_option_require_gpu(struct sac_local *local);
+struct sac_option sac_option_device_memory(struct sac_local *local);
 struct sac_option sac_option_threads(struct sac_local *local);
 
 sac_status sac_local_open_device(struct sac_local *local, sac_error *err);

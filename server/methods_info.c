@@ -73,10 +73,12 @@ static double uptime(const struct sac_core *core)
 static void reply_server_info(struct sac_request *request)
 {
     struct sac_core *core = request->core;
+    sac_device_memory memory;
     msgpack_packer packer;
 
+    sac_catalog_device_memory(core->catalog, &memory);
     sac_reply_begin(request, &packer);
-    msgpack_pack_map(&packer, 8);
+    msgpack_pack_map(&packer, 9);
     sac_pack_key_text(&packer, "version", sac_version());
     sac_pack_key_uint(&packer, "protocol", 1);
     sac_pack_text(&packer, "methods");
@@ -84,6 +86,10 @@ static void reply_server_info(struct sac_request *request)
     for (size_t i = 0; i < sac_method_count; i++)
         sac_pack_text(&packer, sac_methods[i].name);
     sac_pack_key_text(&packer, "device", sac_catalog_device(core->catalog));
+    sac_pack_text(&packer, "device_memory");
+    msgpack_pack_map(&packer, 2);
+    sac_pack_key_uint(&packer, "budget", memory.budget);
+    sac_pack_key_uint(&packer, "used", memory.used);
     sac_pack_key_text(&packer, "image_formats", sac_image_formats());
     sac_pack_text(&packer, "models");
     pack_models(&packer, core->catalog);

@@ -94,7 +94,16 @@ static int page(void *context, const char *path, struct sac_text *text)
         return ready ? 200 : 503;
     }
     if (strcmp(path, "/metrics") == 0) {
+        sac_device_memory memory;
+
+        sac_catalog_device_memory(server->core.catalog, &memory);
         sac_metrics_write(&server->core.metrics, text);
+        sac_text_add(text,
+                     "# HELP saccade_device_memory_bytes Memory that indexes and searches may use, and use.\n"
+                     "# TYPE saccade_device_memory_bytes gauge\n"
+                     "saccade_device_memory_bytes{use=\"budget\"} %llu\n"
+                     "saccade_device_memory_bytes{use=\"used\"} %llu\n",
+                     (unsigned long long)memory.budget, (unsigned long long)memory.used);
         sac_text_add(text, "# HELP saccade_points Items of each open collection.\n"
                            "# TYPE saccade_points gauge\n");
         sac_catalog_each_entry(server->core.catalog, add_points, &points);

@@ -23,7 +23,17 @@ class Failure(ctypes.Structure):  # sac_error
 
 
 class DeviceOptions(ctypes.Structure):
-    _fields_ = [("name", c_char_p), ("threads", c_uint32), ("isa", c_char_p)]
+    _fields_ = [
+        ("name", c_char_p),
+        ("threads", c_uint32),
+        ("isa", c_char_p),
+        ("require_gpu", c_bool),
+        ("memory", c_uint64),
+    ]
+
+
+class DeviceMemory(ctypes.Structure):
+    _fields_ = [("budget", c_uint64), ("used", c_uint64)]
 
 
 class Progress(ctypes.Structure):
@@ -126,6 +136,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "sac_device_close": (None, c_void_p),
     "sac_device_describe": (c_char_p, c_void_p),
     "sac_device_threads": (c_uint32, c_void_p),
+    "sac_device_memory_describe": (None, c_void_p, POINTER(DeviceMemory)),
+    "sac_device_lost": (c_bool, c_void_p),
     "sac_image_decode": (c_int, c_char_p, c_size_t, POINTER(ImageLimits), POINTER(POINTER(Image)), _ERR),
     "sac_image_free": (None, POINTER(Image)),
     "sac_image_formats": (c_char_p,),

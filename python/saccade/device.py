@@ -5,28 +5,48 @@ from __future__ import annotations
 import ctypes
 import functools
 import weakref
+from typing import NamedTuple
 
 from . import _library
+
+
+class Memory(NamedTuple):
+    """Bytes that may be used, and that are in use through one device: 0 on the CPU."""
+
+    budget: int
+    used: int
 
 
 class Device:
     """A processor and the threads it lends to operations. Safe to share between threads and objects.
 
-    name: "auto" (the best one present), "cpu", or "ref" (plain C, one thread: the truth in tests).
+    name: "auto" (a GPU, else the CPU), "cpu", "cuda:N" (the N-th GPU), several GPUs with commas ("cuda:0,cuda:1"),
+        or "ref" (plain C, one thread: the truth in tests).
     threads: how many one operation may use; 0: one per core that the process may run on.
     isa: the most that may be used of "avx512", "avx2" or "base"; None: $SACCADE_CPU__ISA, else all there is.
+    require_gpu: "auto" fails, saying why there is no GPU, instead of taking the CPU.
+    memory: bytes of each GPU to use at most; 0: what is free when it is opened, less a twentieth.
 
     Raises InvalidArgument for an unknown name, Unsupported where no such device is here.
     """
 
-    def __init__(self, name: str = "auto", threads: int = 0, isa: str | None = None) -> None:
-        if threads < 0:
-            raise ValueError(f"threads: 0 or more wanted, got {threads}")
+    def __init__(
+        self,
+        name: str = "auto",
+        threads: int = 0,
+        isa: str | None = None,
+        *,
+        require_gpu: bool = False,
+        memory: int = 0,
+    ) -> None:
+        if threads < 0 or memory < 0:
+            raise ValueError(f"threads and memory: 0 or more wanted, got {threads} and {memory}")
         library = _library.load()
         options = _library.DeviceOptions()
         library.sac_device_options_init(options)
         options.name, options.threads = name.encode(), threads
         options.isa = None if isa is None else isa.encode()
+        options.require_gpu, options.memory = require_gpu, memory
         handle = ctypes.c_void_p()
         _library.check("sac_device_open", options, ctypes.byref(handle))
         self.handle = handle
@@ -40,6 +60,18 @@ class Device:
     @property
     def threads(self) -> int:
         return int(_library.load().sac_device_threads(self.handle))
+
+    @property
+    def memory(self) -> Memory:
+        """The memory that indexes and searches live in."""
+        memory = _library.DeviceMemory()
+        _library.load().sac_device_memory_describe(self.handle, memory)
+        return Memory(memory.budget, memory.used)
+
+    @property
+    def lost(self) -> bool:
+        """True once a GPU has failed in a way that only a new process can mend."""
+        return bool(_library.load().sac_device_lost(self.handle))
 
     def __repr__(self) -> str:
         return f"<saccade.Device {self.description}>"

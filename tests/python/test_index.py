@@ -454,5 +454,8 @@ def test_devices():
     slow.add(x)
     np.testing.assert_array_equal(slow.search(x, 5)[1], flat(x).search(x, 5)[1])
     assert "ref" in reference.description and saccade.Device(threads=1).threads == 1
+    assert reference.memory.budget > 2**28 and reference.memory.used == 0 and not reference.lost
     with pytest.raises(saccade.InvalidArgument):
         saccade.Device("abacus")
+    with pytest.raises(saccade.InvalidArgument, match="GPU is required"):
+        saccade.Device("cpu", require_gpu=True)

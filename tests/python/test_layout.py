@@ -14,6 +14,7 @@ from saccade import _library
 STRUCTS = {
     "sac_error": _library.Failure,
     "sac_device_options": _library.DeviceOptions,
+    "sac_device_memory": _library.DeviceMemory,
     "sac_progress": _library.Progress,
     "sac_image_limits": _library.ImageLimits,
     "sac_image": _library.Image,

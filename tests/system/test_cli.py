@@ -50,7 +50,6 @@ def test_version(saccade):
     (["build"], "nothing to take in"),
     (["build", "--colection", "x", "."], "is --collection meant?"),
     (["build", ".", "--threads", "many"], "a whole number from 0 to 1024"),
-    (["build", ".", "--device", "gpu"], "one of auto, cpu, ref"),
     (["build", ".", "--data"], "needs a value"),
     (["build", ".", "--metric", "manhattan"], "one of l2, ip, cosine"),
     (["query"], "nothing to ask"),
@@ -84,6 +83,9 @@ def test_wrong_usage_is_2_and_says_what_is_wrong(saccade, arguments, said):
     (["info", "--connect", "127.0.0.1:1"], "no server"),
     (["embed", "/no/such.jpg", "-o", "out.npy"], "/no/such.jpg"),
     (["embed", "x.jpg", "-o", "/no/such/folder/out.npy"], "/no/such/folder/out.npy"),
+    (["info", "--device", "gpu"], 'device "gpu" is unknown'),
+    (["info", "--device", "cpu,ref"], "of one kind"),
+    (["info", "--device", "cpu", "--require-gpu"], "a GPU is required"),
     (["serve", "--data", "d", "--listen", "192.0.2.1:7700", "--http", "off"], "192.0.2.1"),
 ])
 def test_failures_are_1_and_name_what_failed(saccade, tmp_path, arguments, said):
@@ -112,6 +114,13 @@ def test_info_without_data_tells_about_the_program(saccade, tmp_path):
     assert text.startswith("saccade ") and "device" in text and "jpeg" in text
     answer = json.loads(saccade("info", "--json", cwd=tmp_path).out)
     assert {"version", "device", "image_formats"} <= answer.keys()
+
+
+def test_without_a_gpu_the_reason_is_told(saccade, tmp_path):
+    env = {"SACCADE_CUDA__MODULE": "/no/such/module.so"}
+    assert "no GPU: the CUDA module does not load: /no/such/module.so" in saccade("info", env=env, cwd=tmp_path).out
+    for more in ({"SACCADE_DEVICE__REQUIRE_GPU": "1"}, {"SACCADE_DEVICE__NAME": "cuda:0"}):
+        assert "/no/such/module.so" in saccade("info", code=1, env=env | more, cwd=tmp_path).err
 
 
 def test_a_full_disk_under_stdout_is_a_failure(binary, tmp_path):
