@@ -21,6 +21,10 @@ static const struct kernel_case pq_encode_cases[] = {
     {.n = 700, .pq = {32, 8, 4}, .k = 9, .flags = CASE_NORMS | CASE_CENTROIDS},
     {.n = 300, .pq = {64, 4, 2}, .flags = CASE_NORMS | CASE_INTEGERS},
     {.n = 130, .pq = {8, 8, 4}, .flags = CASE_NORMS | CASE_DUPLICATES},
+    {.n = 127, .pq = {2, 8, 9}, .k = 2, .flags = CASE_NORMS | CASE_CENTROIDS}, /* tiles of 128, slices of 8 */
+    {.n = 128, .pq = {3, 7, 8}, .flags = CASE_NORMS | CASE_DUPLICATES},
+    {.n = 129, .pq = {2, 5, 7}, .flags = CASE_NORMS},
+    {.n = 257, .pq = {1, 8, 33}, .flags = CASE_NORMS | CASE_INTEGERS},
     {.n = 40000, .pq = {32, 8, 4}, .k = 100, .flags = CASE_NORMS | CASE_CENTROIDS | CASE_BENCH},
     {.n = 20000, .pq = {64, 8, 8}, .flags = CASE_NORMS | CASE_BENCH},
     {.n = 40000, .pq = {64, 4, 2}, .flags = CASE_NORMS | CASE_BENCH},

@@ -158,6 +158,13 @@ static const struct kernel_case cluster_sums_cases[] = {
     {.n = 3000, .dim = 128, .k = 100},
     {.n = 500, .dim = 33, .k = 600},
     {.n = 100, .dim = 200, .k = 1},
+    /* chunks of 256 rows: clusters that fill them, end with them, or cross several */
+    {.n = 255, .dim = 3, .k = 1},
+    {.n = 256, .dim = 129, .k = 1},
+    {.n = 257, .dim = 3, .k = 1},
+    {.n = 513, .dim = 5, .k = 3},
+    {.n = 1024, .dim = 2, .k = 2},
+    {.n = 1500, .dim = 130, .k = 1},
     {.n = 2000, .dim = 64, .k = 9, .flags = CASE_INTEGERS},
     {.n = 100000, .dim = 128, .k = 1024, .flags = CASE_BENCH},
 };
