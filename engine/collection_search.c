@@ -198,6 +198,9 @@ static sac_status check_queries(const sac_query *queries, size_t n, size_t *hit_
         if (queries[q].k == 0 || queries[q].k > SAC_K_MAX)
             return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu asks for k = %u results: 1 to %u", q,
                             queries[q].k, SAC_K_MAX);
+        if (queries[q].allow != NULL)
+            return sac_fail(err, SAC_INVALID_ARGUMENT,
+                            "query %zu allows labels of an index, which a collection's rows do not have", q);
         *hit_count += queries[q].k;
     }
     return SAC_OK;

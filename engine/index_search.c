@@ -1,31 +1,16 @@
 /* Searching: a batch is cut into tiles of bounded memory; the queries of a tile share each operation, and
  * each has settings of its own. Whatever finds candidates, their distances to the query are then computed one
- * by one from the stored vectors, so a query's answer does not depend on its batch.
- *
- * A tile's work is put on the stream as a whole and waited for once. Where device memory is the host's, hits
- * are taken from the candidates; elsewhere candidates are cut on the device to a few more than k before they
- * cross the bus. Only what is rare waits again: a query whose lists hold too little, or whose last hits are
- * equally far, is looked at once more. */
-#include "engine/hits.h"
-#include "engine/index_state.h"
+ * by one from the stored vectors, so a query's answer does not depend on its batch. */
+#include "engine/tile.h"
 
 #include <math.h>
 #include <string.h>
 
 #define TILE_QUERIES 256u          /* on the CPU: few enough for its caches */
 #define TILE_QUERIES_DEVICE 16384u /* elsewhere: enough for each list to meet many queries */
-/* A few more than k are asked for, so that rounding inside a batch cannot push a hit out, and for more where
- * the last of them are equally far: then labels decide, which kernels do not see. */
-#define SPARE 16u
-
-struct tile {
-    const sac_index *index;
-    sac_workspace *ws;
-    sac_query **queries;
-    sac_ivf_query *plans; /* [n]; of a search by lists */
-    size_t n;
-    sac_span x; /* [n][dim]: scaled where the metric asks for it, on the host */
-};
+#define TILE_QUERIES_CHOSEN 1024u  /* each of which brings a few thousand slots */
+/* Where a query allows no more labels than this, those are compared one by one: no list is read. */
+#define CHOSEN_MAX SAC_DEPTH_MAX
 
 /* ---- checking and preparing ------------------------------------------------------------------------- */
 
@@ -41,12 +26,15 @@ static sac_status check_query(const sac_index *index, const sac_query *q, size_t
                         i, q->depth, SAC_DEPTH_MAX);
     if (isnan(q->score_threshold))
         return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu: the score threshold is not a number", i);
+    if (q->allow == NULL && q->allow_count != 0)
+        return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu allows %zu labels that are not given", i,
+                        q->allow_count);
     if (q->vector == NULL || q->hits == NULL)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu has no vector or no room for hits", i);
     return sac_index_check_vector(index, q->vector, "query", i, err);
 }
 
-static sac_status prepare(struct tile *tile)
+static sac_status prepare(sac_tile *tile)
 {
     uint32_t dim = tile->index->dim;
 
@@ -57,111 +45,61 @@ static sac_status prepare(struct tile *tile)
     return SAC_OK;
 }
 
-static uint32_t k_max(const struct tile *tile)
+static sac_status look_up_allowed(sac_tile *tile)
 {
-    uint32_t k = 0;
-
-    for (size_t i = 0; i < tile->n; i++)
-        k = tile->queries[i]->k > k ? tile->queries[i]->k : k;
-    return k;
-}
-
-/* ---- candidates to hits ----------------------------------------------------------------------------- */
-
-static void take_hits(const struct tile *tile, size_t i, const uint32_t *slots, const float *distances,
-                      size_t count)
-{
-    sac_hits hits = sac_hits_open(tile->queries[i], tile->index->metric);
-
-    for (size_t c = 0; c < count && slots[c] != SAC_NO_SLOT; c++)
-        sac_hits_offer(&hits, &tile->index->labels, slots[c], distances[c]);
-    sac_hits_close(&hits, tile->queries[i]);
-}
-
-/* Whether the k-th hit is as far as the last candidate, so that others, not looked at, may be as near. */
-static bool cut_in_a_tie(const struct tile *tile, size_t i, float last)
-{
-    sac_query *query = tile->queries[i];
-    sac_hits hits = sac_hits_open(query, tile->index->metric);
-
-    return query->hit_count == query->k &&
-           query->hits[query->k - 1].distance >= sac_hits_distance(&hits, last);
-}
-
-/* Candidates of a tile, [n][stride]: the piece that the device has and the one that the host gets. */
-struct candidates {
-    sac_span distance, slot;
-    uint32_t stride;
-};
-
-static bool take_candidates(const struct tile *tile, uint32_t stride, struct candidates *out)
-{
-    out->stride = stride;
-    return sac_workspace_span(tile->ws, tile->n * stride, sizeof(float), &out->distance) &&
-           sac_workspace_span(tile->ws, tile->n * stride, sizeof(uint32_t), &out->slot);
-}
-
-static sac_status fetch(const struct tile *tile, const struct candidates *found)
-{
-    sac_status st = sac_span_fetch(tile->ws, &found->distance);
-
-    return st == SAC_OK ? sac_span_fetch(tile->ws, &found->slot) : st;
-}
-
-static const float *distances_of(const struct candidates *found, size_t i)
-{
-    return (const float *)found->distance.host + i * found->stride;
-}
-
-static const uint32_t *slots_of(const struct candidates *found, size_t i)
-{
-    return (const uint32_t *)found->slot.host + i * found->stride;
+    tile->allowed = sac_workspace_host(tile->ws, tile->n, sizeof *tile->allowed);
+    if (tile->allowed == NULL)
+        return tile->ws->status;
+    return sac_allowed_make(tile->ws, &tile->index->labels, tile->queries, tile->n, tile->allowed);
 }
 
 /* ---- exact search ----------------------------------------------------------------------------------- */
 
-static sac_status exact_pass(const struct tile *tile, uint32_t width, bool *cut)
+static sac_status exact_pass(const sac_tile *tile, uint32_t width, bool *cut)
 {
     const sac_index *index = tile->index;
     sac_distance distance = sac_index_distance(index);
     float *rough = sac_workspace_device(tile->ws, tile->n * width, sizeof *rough);
-    struct candidates found;
+    const uint64_t *const *filters;
+    sac_candidates found;
     sac_span counts;
     sac_status st;
 
-    if (rough == NULL || !take_candidates(tile, width, &found) ||
+    if (rough == NULL || !sac_candidates_take(tile, width, &found) ||
         !sac_workspace_span(tile->ws, tile->n, sizeof(uint32_t), &counts))
         return tile->ws->status;
     for (size_t i = 0; i < tile->n; i++)
         ((uint32_t *)counts.host)[i] = width;
-    st = sac_span_push(tile->ws, &counts);
+    st = sac_allowed_push(tile->ws, tile->allowed, tile->n, &filters);
+    if (st == SAC_OK)
+        st = sac_span_push(tile->ws, &counts);
     if (st == SAC_OK)
         st = sac_span_push(tile->ws, &tile->x);
     if (st == SAC_OK)
         st = sac_vectors_nearest(&index->vectors, tile->ws, distance, tile->n, tile->x.device, &index->labels,
-                                 NULL, width, rough, found.slot.device);
+                                 filters, width, rough, found.slot.device);
     if (st == SAC_OK)
         st = sac_vectors_distances(&index->vectors, tile->ws, distance, tile->n, tile->x.device,
                                    found.slot.device, counts.device, width, found.distance.device);
     if (st == SAC_OK)
-        st = fetch(tile, &found);
+        st = sac_candidates_fetch(tile, &found);
     if (st == SAC_OK)
         st = sac_workspace_wait(tile->ws);
     *cut = false;
-    for (size_t i = 0; st == SAC_OK && i < tile->n; i++) {
-        take_hits(tile, i, slots_of(&found, i), distances_of(&found, i), width);
-        *cut = *cut || cut_in_a_tie(tile, i, distances_of(&found, i)[width - 1]);
-    }
+    for (size_t i = 0; st == SAC_OK && i < tile->n; i++)
+        *cut = sac_candidates_hits(tile, i, &found, width) || *cut;
     return st;
 }
 
-static sac_status search_exactly(const struct tile *tile)
+static sac_status search_exactly(sac_tile *tile)
 {
     uint32_t live = tile->index->labels.live_count, limit = live < SAC_DEPTH_MAX ? live : SAC_DEPTH_MAX;
     bool cut = true;
-    sac_status st = SAC_OK;
+    sac_status st = look_up_allowed(tile);
 
-    for (uint32_t width = k_max(tile) + SPARE; st == SAC_OK && cut; width *= 4) {
+    if (st == SAC_OK)
+        st = prepare(tile);
+    for (uint32_t width = sac_tile_k(tile) + SAC_SPARE_HITS; st == SAC_OK && cut; width *= 4) {
         uint32_t taken = width < limit ? width : limit;
         st = exact_pass(tile, taken, &cut);
         cut = cut && taken < limit;
@@ -169,15 +107,76 @@ static sac_status search_exactly(const struct tile *tile)
     return st;
 }
 
+/* ---- search among few ------------------------------------------------------------------------------- */
+
+/* Slots of each query, [n][stride], and how many: counts. */
+static sac_status choose_rows(sac_tile *tile, sac_span *slots, sac_span *counts, uint32_t *stride)
+{
+    uint32_t *chosen = sac_workspace_host(tile->ws, CHOSEN_MAX, sizeof *chosen);
+
+    *stride = 1;
+    for (size_t i = 0; i < tile->n; i++)
+        if (tile->queries[i]->allow_count > *stride)
+            *stride = (uint32_t)tile->queries[i]->allow_count;
+    *stride = (*stride + 15) / 16 * 16;
+    if (chosen == NULL || !sac_workspace_span(tile->ws, tile->n * *stride, sizeof(uint32_t), slots) ||
+        !sac_workspace_span(tile->ws, tile->n, sizeof(uint32_t), counts))
+        return tile->ws->status;
+    for (size_t i = 0; i < tile->n; i++) {
+        const sac_query *q = tile->queries[i];
+        uint32_t count = sac_allowed_slots(&tile->index->labels, q->allow, q->allow_count, chosen);
+        ((uint32_t *)counts->host)[i] = count;
+        memcpy((uint32_t *)slots->host + i * *stride, chosen, count * sizeof *chosen);
+    }
+    return SAC_OK;
+}
+
+static sac_status search_chosen(sac_tile *tile)
+{
+    sac_ranking ranking = {0};
+    sac_span slots, counts;
+    uint32_t found;
+    sac_status st = prepare(tile);
+
+    if (st == SAC_OK)
+        st = choose_rows(tile, &slots, &counts, &ranking.stride);
+    if (st != SAC_OK)
+        return st;
+    ranking.slot = slots.device;
+    ranking.counts = counts.device;
+    ranking.host_counts = counts.host;
+    st = sac_ranking_prepare(tile, &ranking);
+    if (st == SAC_OK)
+        st = sac_span_push(tile->ws, &slots);
+    if (st == SAC_OK)
+        st = sac_span_push(tile->ws, &counts);
+    if (st == SAC_OK)
+        st = sac_span_push(tile->ws, &tile->x);
+    if (st == SAC_OK)
+        st = sac_ranking_submit(tile, &ranking);
+    if (st == SAC_OK)
+        st = sac_workspace_wait(tile->ws);
+    for (size_t i = 0; st == SAC_OK && i < tile->n; i++)
+        st = sac_ranking_finish(tile, &ranking, i, &found);
+    return st;
+}
+
 /* ---- search by lists -------------------------------------------------------------------------------- */
 
-static sac_ivf_query plan(const sac_index *index, const sac_query *q)
+/* A query that may find one vector in r looks as deep into the lists as one that wants r times as many. */
+static sac_ivf_query plan(const sac_index *index, const sac_query *q, const sac_allowed *allowed)
 {
+    uint32_t nlist = index->ivf->nlist, live = index->labels.live_count, depth;
+    uint64_t spread = allowed == NULL ? q->k : (uint64_t)q->k * live / (allowed->matching + 1);
+    float recall = q->recall > 0 ? q->recall : SAC_RECALL_DEFAULT;
     sac_ivf_query out = {.need = q->k};
-    uint32_t nlist = index->ivf->nlist;
 
-    sac_recall_curve_pick(&index->curve, q->recall > 0 ? q->recall : SAC_RECALL_DEFAULT, q->k, nlist,
-                          &out.nprobe, &out.depth);
+    sac_recall_curve_pick(&index->curve, recall, q->k, nlist, &out.nprobe, &out.depth);
+    if (spread > q->k) {
+        spread = spread < live ? spread : live;
+        out.need = (uint32_t)spread;
+        sac_recall_curve_pick(&index->curve, recall, out.need, nlist, &out.nprobe, &depth);
+    }
     if (q->nprobe != 0)
         out.nprobe = q->nprobe < nlist ? q->nprobe : nlist;
     if (q->no_rescore)
@@ -190,166 +189,111 @@ static sac_ivf_query plan(const sac_index *index, const sac_query *q)
 /* A search by lists: what is known before it is put on the stream, and what comes back. */
 struct list_search {
     sac_ivf_batch batch;
-    bool coded;              /* distances are those of codes */
-    float *exact;            /* device [n][batch.stride], where they are not */
-    struct candidates found; /* of each query the nearest, all or a few more than k */
+    sac_ranking ranking;
 };
 
-static sac_status prepare_lists(const struct tile *tile, uint32_t width, struct list_search *s)
+static sac_status prepare_lists(sac_tile *tile, uint32_t width, struct list_search *s)
 {
-    bool visible = sac_device_host_visible(tile->index->device);
-    uint32_t keep = k_max(tile) + SPARE;
-    sac_status st =
-        sac_ivf_prepare(tile->index->ivf, tile->ws, tile->n, &tile->x, tile->plans, width, &s->batch);
+    sac_ivf_batch *batch = &s->batch;
+    sac_status st = prepare(tile);
 
+    if (st == SAC_OK)
+        st = sac_ivf_prepare(tile->index->ivf, tile->ws, tile->n, &tile->x, tile->plans, width, batch);
     if (st != SAC_OK)
         return st;
-    s->coded = tile->queries[0]->no_rescore;
-    s->exact = s->batch.distance;
-    if (!s->coded)
-        s->exact = sac_workspace_device(tile->ws, tile->n * s->batch.stride, sizeof *s->exact);
-    if (s->exact == NULL)
-        return tile->ws->status;
-    if (!visible)
-        return take_candidates(tile, keep < s->batch.stride ? keep : s->batch.stride, &s->found)
-                   ? SAC_OK
-                   : tile->ws->status;
-    s->found = (struct candidates){.distance = {s->exact, s->exact, 0},
-                                   .slot = {s->batch.slot, s->batch.slot, 0},
-                                   .stride = s->batch.stride};
-    return SAC_OK;
+    s->ranking = (sac_ranking){.stride = batch->stride,
+                               .slot = batch->slot,
+                               .counts = batch->depths,
+                               .host_counts = batch->host_depths,
+                               .coded = tile->queries[0]->no_rescore ? batch->distance : NULL};
+    st = sac_ranking_prepare(tile, &s->ranking);
+    return st == SAC_OK ? sac_allowed_push(tile->ws, tile->allowed, tile->n, &batch->filters) : st;
 }
 
-/* Everything behind the scan: distances from stored vectors, and the cut. */
-static sac_status submit_ranking(const struct tile *tile, const struct list_search *s)
-{
-    const sac_index *index = tile->index;
-    const sac_ivf_batch *batch = &s->batch;
-    sac_status st = SAC_OK;
-
-    if (!s->coded)
-        st = sac_vectors_distances(&index->vectors, tile->ws, sac_index_distance(index), tile->n,
-                                   tile->x.device, batch->slot, batch->depths, batch->stride, s->exact);
-    if (st == SAC_OK && s->found.slot.device != batch->slot)
-        st = sac_run_select(tile->ws, &(struct sac_select_args){.distance = s->exact,
-                                                                .index = batch->slot,
-                                                                .query_count = tile->n,
-                                                                .counts = batch->depths,
-                                                                .stride = batch->stride,
-                                                                .keep = s->found.stride,
-                                                                .out_distance = s->found.distance.device,
-                                                                .out_index = s->found.slot.device});
-    return st == SAC_OK ? fetch(tile, &s->found) : st;
-}
-
-static sac_status submit_lists(const struct tile *tile, struct list_search *s)
+static sac_status submit_lists(const sac_tile *tile, struct list_search *s)
 {
     sac_status st = sac_span_push(tile->ws, &tile->x);
 
     if (st == SAC_OK)
         st = sac_ivf_submit(tile->index->ivf, tile->ws, &s->batch);
-    return st == SAC_OK ? submit_ranking(tile, s) : st;
+    return st == SAC_OK ? sac_ranking_submit(tile, &s->ranking) : st;
 }
 
-static uint32_t depth_of(const struct tile *tile, size_t i)
+/* Whether a query found all that it could: k, or as many as its filter lets through. If not, it is planned
+ * anew with four times the lists. */
+static bool found_enough(sac_tile *tile, size_t i, uint32_t found)
 {
-    return (tile->plans[i].depth + 15) / 16 * 16;
-}
+    uint32_t nlist = tile->index->ivf->nlist, wanted = tile->queries[i]->k;
+    const sac_allowed *allowed = tile->allowed[i];
+    sac_ivf_query *plan = &tile->plans[i];
 
-/* The distance of codes as answers show it: unit vectors are coded by L2, |q - x|^2 = 2 - 2 q.x. */
-static void take_found(const struct tile *tile, bool coded, size_t i, const struct candidates *found)
-{
-    uint32_t count = depth_of(tile, i) < found->stride ? depth_of(tile, i) : found->stride;
-    float *distances = (float *)found->distance.host + i * found->stride;
-
-    if (coded && tile->index->metric == SAC_METRIC_COSINE)
-        for (uint32_t c = 0; c < count; c++)
-            distances[c] = 0.5f * distances[c] - 1;
-    take_hits(tile, i, slots_of(found, i), distances, count);
-}
-
-/* All candidates of one query, where the cut went through a tie. */
-static sac_status take_all(const struct tile *tile, const struct list_search *s, size_t i)
-{
-    size_t at = i * s->batch.stride;
-    struct tile one = *tile;
-    struct candidates all;
-    sac_status st;
-
-    one.queries += i;
-    one.plans += i;
-    one.n = 1;
-    if (!take_candidates(&one, s->batch.stride, &all))
-        return tile->ws->status;
-    all.distance.device = s->exact + at;
-    all.slot.device = s->batch.slot + at;
-    st = fetch(&one, &all);
-    if (st == SAC_OK)
-        st = sac_workspace_wait(one.ws);
-    if (st == SAC_OK)
-        take_found(&one, s->coded, 0, &all);
-    return st;
+    if (allowed == NULL || plan->nprobe == nlist)
+        return true;
+    if (found >= (allowed->matching < wanted ? allowed->matching : wanted))
+        return true;
+    plan->nprobe = plan->nprobe < nlist / 4 ? plan->nprobe * 4 : nlist;
+    tile->replanned = true;
+    return false;
 }
 
 /* Takes the hits of the queries that are done; the others become the tile. */
-static sac_status finish_lists(struct tile *tile, const struct list_search *s, bool widest)
+static sac_status finish_lists(sac_tile *tile, const struct list_search *s, bool widest)
 {
     size_t left = 0;
     sac_status st = SAC_OK;
 
+    tile->replanned = false;
     for (size_t i = 0; st == SAC_OK && i < tile->n; i++) {
-        if (!widest && sac_ivf_is_short(tile->index->ivf, &s->batch, &tile->plans[i], i)) {
-            tile->plans[left] = tile->plans[i];
-            tile->queries[left++] = tile->queries[i];
-            continue;
+        bool done = widest || !sac_ivf_is_short(tile->index->ivf, &s->batch, &tile->plans[i], i);
+        uint32_t found;
+        if (done) {
+            st = sac_ranking_finish(tile, &s->ranking, i, &found);
+            done = found_enough(tile, i, found);
         }
-        take_found(tile, s->coded, i, &s->found);
-        if (s->found.stride < s->batch.stride &&
-            cut_in_a_tie(tile, i, distances_of(&s->found, i)[s->found.stride - 1]))
-            st = take_all(tile, s, i);
+        if (done)
+            continue;
+        tile->plans[left] = tile->plans[i];
+        tile->allowed[left] = tile->allowed[i];
+        tile->queries[left++] = tile->queries[i];
     }
     tile->n = left;
     return st;
 }
 
-/* Queries, one by one, that probe more lists than one step can choose. */
-static sac_status search_widest(const struct tile *tile)
+/* One query that probes more lists than one step can choose. */
+static sac_status search_widest(const sac_tile *tile, size_t i)
 {
+    sac_workspace_mark mark = sac_workspace_save(tile->ws);
+    sac_tile one = *tile;
     sac_status st = SAC_OK;
 
-    for (size_t i = 0; st == SAC_OK && i < tile->n; i++) {
-        sac_workspace_mark mark = sac_workspace_save(tile->ws);
-        struct tile one = *tile;
+    one.queries += i;
+    one.plans += i;
+    one.allowed += i;
+    one.n = 1;
+    while (st == SAC_OK && one.n > 0) {
         struct list_search s = {0};
-
-        one.queries += i;
-        one.plans += i;
-        one.n = 1;
-        st = prepare(&one);
-        if (st == SAC_OK)
-            st = prepare_lists(&one, 0, &s);
+        st = prepare_lists(&one, 0, &s);
         if (st == SAC_OK)
             st = sac_span_push(one.ws, &one.x);
         if (st == SAC_OK)
             st = sac_ivf_submit_widest(one.index->ivf, one.ws, one.plans, &s.batch);
         if (st == SAC_OK)
-            st = submit_ranking(&one, &s);
+            st = sac_ranking_submit(&one, &s.ranking);
         if (st == SAC_OK)
             st = sac_workspace_wait(one.ws);
         if (st == SAC_OK)
             st = finish_lists(&one, &s, true);
-        sac_workspace_restore(tile->ws, mark);
     }
+    sac_workspace_restore(tile->ws, mark);
     return st;
 }
 
-static sac_status list_pass(struct tile *tile, uint32_t width)
+static sac_status list_pass(sac_tile *tile, uint32_t width)
 {
     struct list_search s = {0};
-    sac_status st = prepare(tile);
+    sac_status st = prepare_lists(tile, width, &s);
 
-    if (st == SAC_OK)
-        st = prepare_lists(tile, width, &s);
     if (st == SAC_OK)
         st = submit_lists(tile, &s);
     if (st == SAC_OK)
@@ -357,28 +301,35 @@ static sac_status list_pass(struct tile *tile, uint32_t width)
     return st == SAC_OK ? finish_lists(tile, &s, false) : st;
 }
 
-static sac_status search_lists(struct tile *tile)
+static sac_status search_lists(sac_tile *tile)
 {
-    sac_status st;
+    uint32_t width = 1;
+    sac_status st = look_up_allowed(tile);
 
     tile->plans = sac_workspace_host(tile->ws, tile->n, sizeof *tile->plans);
-    if (tile->plans == NULL)
-        return tile->ws->status;
+    if (st != SAC_OK || tile->plans == NULL)
+        return st != SAC_OK ? st : tile->ws->status;
     for (size_t i = 0; i < tile->n; i++)
-        tile->plans[i] = plan(tile->index, tile->queries[i]);
-    st = list_pass(tile, 1);
-    if (st == SAC_OK && tile->n > 0)
-        st = list_pass(tile, SAC_PROBES_MAX);
-    return st == SAC_OK ? search_widest(tile) : st;
+        tile->plans[i] = plan(tile->index, tile->queries[i], tile->allowed[i]);
+    st = list_pass(tile, width);
+    while (st == SAC_OK && tile->n > 0 && (width == 1 || tile->replanned)) {
+        width = SAC_PROBES_MAX;
+        st = list_pass(tile, width);
+    }
+    for (size_t i = 0; st == SAC_OK && i < tile->n; i++)
+        st = search_widest(tile, i);
+    return st;
 }
 
 /* ---- batches ---------------------------------------------------------------------------------------- */
 
 /* How a query is searched; a tile holds queries of one kind. */
-enum kind { BY_LISTS, BY_CODES, EXACTLY, KINDS };
+enum kind { BY_LISTS, BY_CODES, CHOSEN, EXACTLY, KINDS };
 
 static enum kind kind_of(const sac_index *index, const sac_query *q)
 {
+    if (q->allow != NULL && q->allow_count <= CHOSEN_MAX && !q->no_rescore)
+        return CHOSEN;
     if (index->ivf == NULL || q->exact || (q->recall >= 1 && q->nprobe == 0))
         return EXACTLY;
     return q->no_rescore ? BY_CODES : BY_LISTS;
@@ -389,6 +340,8 @@ static size_t tile_limit(const sac_index *index, const sac_workspace *ws, enum k
 {
     size_t limit = sac_device_host_visible(index->device) ? TILE_QUERIES : TILE_QUERIES_DEVICE, tables;
 
+    if (kind == CHOSEN)
+        return limit < TILE_QUERIES_CHOSEN ? limit : TILE_QUERIES_CHOSEN;
     if (kind == EXACTLY)
         return limit;
     tables = ws->share / 4 / sac_ivf_table_bytes(index->ivf) + 1;
@@ -400,8 +353,7 @@ static size_t tile_limit(const sac_index *index, const sac_workspace *ws, enum k
 static sac_status search_tile(const sac_index *index, sac_workspace *ws, sac_query *queries, size_t n,
                               enum kind kind, size_t limit, size_t *next)
 {
-    struct tile tile = {.index = index, .ws = ws};
-    sac_status st;
+    sac_tile tile = {.index = index, .ws = ws};
 
     limit = limit < n ? limit : n;
     tile.queries = sac_workspace_host(ws, limit, sizeof(sac_query *));
@@ -412,10 +364,9 @@ static sac_status search_tile(const sac_index *index, sac_workspace *ws, sac_que
             tile.queries[tile.n++] = &queries[*next];
     if (tile.n == 0)
         return SAC_OK;
-    if (kind != EXACTLY)
-        return search_lists(&tile);
-    st = prepare(&tile);
-    return st == SAC_OK ? search_exactly(&tile) : st;
+    return kind == EXACTLY  ? search_exactly(&tile)
+           : kind == CHOSEN ? search_chosen(&tile)
+                            : search_lists(&tile);
 }
 
 static sac_status search_locked(const sac_index *index, sac_workspace *ws, sac_query *queries, size_t n,
@@ -427,7 +378,7 @@ static sac_status search_locked(const sac_index *index, sac_workspace *ws, sac_q
     if (!index->trained && !index->spec.automatic)
         return sac_fail(ws->err, SAC_INVALID_ARGUMENT,
                         "the index is not trained: train it and add vectors first");
-    if (index->labels.live_count == 0 || (kind != EXACTLY && index->ivf == NULL)) {
+    if (index->labels.live_count == 0 || (kind < CHOSEN && index->ivf == NULL)) {
         *next = n;
         return SAC_OK;
     }

@@ -296,6 +296,7 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
         !sac_workspace_span(ws, SETTINGS * out->setting_stride, sizeof(uint32_t), &out->settings))
         return ws->status;
     out->depths = setting(out, out->settings.device, DEPTHS);
+    out->host_depths = setting(out, out->settings.host, DEPTHS);
     for (size_t q = 0; q < n; q++) {
         setting(out, out->settings.host, NPROBES)[q] =
             queries[q].nprobe < out->width ? queries[q].nprobe : out->width;

@@ -92,7 +92,8 @@ typedef struct sac_ivf_batch {
     float *distance;        /* device [n][stride] */
     uint32_t *slot;         /* device [n][stride] */
     const uint32_t *depths; /* device [n] */
-    sac_span held;          /* u32 [n]: entries in the lists that were probed */
+    const uint32_t *host_depths;
+    sac_span held; /* u32 [n]: entries in the lists that were probed */
 } sac_ivf_batch;
 
 /* Takes pieces and fills in what the host knows; nothing is put on the stream. x: [n][dim], its host side

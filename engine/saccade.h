@@ -208,8 +208,13 @@ typedef struct sac_query {
     bool exact;            /* compare with every vector */
     bool no_rescore;       /* answer with the distances of the codes */
     float score_threshold; /* hits below it are left out; -INFINITY: none */
-    sac_hit *hits;         /* [k], the caller's; ascending (distance, label) */
-    uint32_t hit_count;    /* out: fewer than k only when fewer match */
+    /* Labels that may be found, in any order; NULL: all. k hits come back whenever k of these are held. Up to
+     * SAC_DEPTH_MAX of them are compared one by one; more are looked up once for all queries of a batch that
+     * give the same array, and let through as lists are read. Of an index's search only. */
+    const uint64_t *allow; /* [allow_count] */
+    size_t allow_count;
+    sac_hit *hits;      /* [k], the caller's; ascending (distance, label) */
+    uint32_t hit_count; /* out: fewer than k only when fewer match */
 } sac_query;
 void sac_query_init(sac_query *query); /* k 10, defaults elsewhere, hits NULL */
 

@@ -95,6 +95,8 @@ class Query(ctypes.Structure):
         ("exact", c_bool),
         ("no_rescore", c_bool),
         ("score_threshold", c_float),
+        ("allow", c_size_t),
+        ("allow_count", c_size_t),
         ("hits", c_size_t),
         ("hit_count", c_uint32),
     ]

@@ -6,7 +6,7 @@ import ctypes
 import math
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -170,6 +170,7 @@ class Index(Owned):
         exact: ArrayLike = False,
         rescore: ArrayLike = True,
         score_threshold: ArrayLike = -math.inf,
+        allow: ArrayLike | Sequence[ArrayLike | None] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k (1 to 1000) nearest of each row of x [n][dim], as (D, I), both [n][k], nearest first.
 
@@ -184,6 +185,8 @@ class Index(Owned):
         exact: compare with every vector.
         rescore: False answers with the distances of the codes.
         score_threshold: hits below it are left out; a score is the similarity, or minus the squared distance.
+        allow: ids that may be found, one array for all queries, or a list of n: an array or None (all) each.
+            k come back whenever k of them are held; ids that are not held are passed over.
         """
         rows = as_rows(x, self.dim, "x")
         n, k = len(rows), _unsigned("k", k, low=1)
@@ -198,7 +201,9 @@ class Index(Owned):
         queries["exact"] = _setting("exact", exact, n, "b", False, True)
         queries["no_rescore"] = ~_setting("rescore", rescore, n, "b", False, True)
         queries["score_threshold"] = _setting("score_threshold", score_threshold, n, "f", -math.inf, math.inf)
+        kept = _allowed(allow, n, queries)
         _library.check("sac_index_search", self._handle, queries.ctypes.data, n)
+        del kept
 
         missing = np.arange(k) >= queries["hit_count"][:, np.newaxis]
         distances = self.metric == "l2"
@@ -317,6 +322,26 @@ def _unsigned(name: str, value: int, bits: int = 32, low: int = 0) -> int:
     if not low <= number < 2**bits:
         raise ValueError(f"{name}: {low} to 2^{bits}-1 wanted, got {number}")
     return number
+
+
+def _allowed(allow: Any, n: int, queries: NDArray[Any]) -> list[NDArray[np.uint64]]:
+    """Puts ids into queries; what is returned must live as long as they do."""
+    if allow is None:
+        return []
+    several = isinstance(allow, (list, tuple)) and any(ids is None or np.ndim(ids) > 0 for ids in allow)
+    if several and len(allow) != n:
+        raise ValueError(f"allow: ids for each of {n} queries wanted, got {len(allow)}")
+    known: dict[int, NDArray[np.uint64]] = {}
+    for i in range(n):
+        ids = allow[i] if several else allow
+        if ids is None:
+            continue
+        if id(ids) not in known:  # an array given twice is looked up once
+            labels = as_labels(ids, "allow")
+            known[id(ids)] = labels if len(labels) > 0 else np.empty(1, np.uint64)[:0]
+        queries["allow"][i] = known[id(ids)].ctypes.data
+        queries["allow_count"][i] = len(known[id(ids)])
+    return list(known.values())
 
 
 def _setting(name: str, value: ArrayLike, n: int, kinds: str, low: Any, high: Any) -> NDArray[Any]:

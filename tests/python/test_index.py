@@ -57,6 +57,34 @@ def random(n, dim, seed=1):
     return np.random.default_rng(seed).standard_normal((n, dim)).astype("f4")
 
 
+# ---- choosing ----------------------------------------------------------------------------------------
+
+
+def test_only_allowed_ids_are_found(ivf, photosift):
+    base, queries = photosift
+    few, many = np.arange(0, len(base), 97), np.flatnonzero(np.arange(len(base)) % 3)
+    for allow in (few, many):
+        D, I = ivf.search(queries, 10, recall=0.99, allow=allow)
+        part = flat(base[allow])
+        true = allow[part.search(queries, 10)[1]]
+        assert np.isin(I, allow).all()
+        assert overlap(I, true) > 0.97
+
+
+def test_each_query_may_have_ids_of_its_own(ivf, photosift):
+    _, queries = photosift
+    few, many = [5, 1, 10**12], np.arange(0, 9000)
+    D, I = ivf.search(queries[:4], 10, allow=[few, None, many, []])
+    assert sorted(I[0][:2]) == [1, 5] and (I[0][2:] == -1).all()
+    assert (I[1] == ivf.search(queries[1:2], 10)[1][0]).all()
+    assert (I[2] == ivf.search(queries[2:3], 10, allow=many)[1][0]).all()
+    assert (I[3] == -1).all()
+    with pytest.raises(ValueError, match="allow"):
+        ivf.search(queries[:3], 10, allow=[few, None])
+    with pytest.raises(ValueError, match="allow"):
+        ivf.search(queries[:3], 10, allow=[0.5])
+
+
 # ---- answers -----------------------------------------------------------------------------------------
 
 
