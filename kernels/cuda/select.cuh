@@ -147,6 +147,8 @@ struct sac_reservoir_state {
 struct sac_reservoir {
     struct sac_reservoir_state *state;
     uint64_t *keys;
+    uint32_t
+        *tags; /* one a key, which goes where it goes; or NULL. Set it after init(). sort() leaves them */
     uint32_t capacity, k;
     uint32_t filled;    /* places that this warp knows to be taken: the largest over the block is count */
     uint64_t threshold; /* only smaller keys can still be among the k smallest */
@@ -174,6 +176,7 @@ static inline __device__ void sac_reservoir_init(struct sac_reservoir *r, struct
 {
     r->state = state;
     r->keys = keys;
+    r->tags = NULL;
     r->capacity = capacity;
     r->k = k;
     r->filled = 0;
@@ -198,8 +201,10 @@ static __device__ __forceinline__ uint32_t sac_reservoir_place(uint32_t *count, 
     return base + (uint32_t)__popc(wanting & ((1u << sac_lane()) - 1));
 }
 
-/* Warp: takes the lanes' keys that are below the threshold; SAC_KEY_NONE never is. */
-static __device__ __forceinline__ void sac_reservoir_push_key(struct sac_reservoir *r, uint64_t key)
+/* Warp: takes the lanes' keys that are below the threshold, with their tags where there are tags;
+ * SAC_KEY_NONE never is. */
+static __device__ __forceinline__ void sac_reservoir_push_tagged(struct sac_reservoir *r, uint64_t key,
+                                                                 uint32_t tag)
 {
     bool wanted = key < r->threshold;
     uint32_t wanting = __ballot_sync(SAC_WARP_ALL, wanted);
@@ -210,8 +215,15 @@ static __device__ __forceinline__ void sac_reservoir_push_key(struct sac_reservo
     place = sac_reservoir_place(&r->state->count, wanting);
     if (wanted)
         r->keys[place] = key;
+    if (wanted && r->tags != NULL)
+        r->tags[place] = tag;
     /* what lane 0 got, past all of the warp's: some warp's is the block's count */
     r->filled = __shfl_sync(SAC_WARP_ALL, place, 0) + (uint32_t)__popc(wanting);
+}
+
+static __device__ __forceinline__ void sac_reservoir_push_key(struct sac_reservoir *r, uint64_t key)
+{
+    sac_reservoir_push_tagged(r, key, 0);
 }
 
 /* Warp: the same for candidates, of those lanes that have one. */
@@ -292,6 +304,7 @@ static inline __device__ void sac_reservoir_shrink(struct sac_reservoir *r, uint
     for (uint32_t base = 0; base < n; base += blockDim.x) {
         uint32_t i = base + threadIdx.x;
         uint64_t key = i < n ? r->keys[i] : SAC_KEY_NONE;
+        uint32_t tag = i < n && r->tags != NULL ? r->tags[i] : 0;
         bool stays = i < n && (key < last || (key == last && atomicAdd(&state->ties, 1u) < ties));
         uint32_t staying = __ballot_sync(SAC_WARP_ALL, stays), place;
 
@@ -299,6 +312,8 @@ static inline __device__ void sac_reservoir_shrink(struct sac_reservoir *r, uint
         place = sac_reservoir_place(&state->count, staying);
         if (stays)
             r->keys[place] = key;
+        if (stays && r->tags != NULL)
+            r->tags[place] = tag;
     }
     __syncthreads();
     if (threadIdx.x == 0)
