@@ -16,6 +16,10 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->pq_encode_scratch = sac_pq_encode_scratch_cuda;
     ops->list_write = sac_list_write_cuda;
     ops->list_move = sac_list_move_cuda;
+    ops->pq_scan_schedules = 1u << SAC_QUERY_MAJOR;
+    ops->pq_table = sac_pq_table_cuda;
+    ops->pq_scan = sac_pq_scan_queries_cuda;
+    ops->pq_scan_scratch = sac_pq_scan_queries_scratch_cuda;
     ops->linear_open = sac_linear_open_cuda;
     ops->linear_close = sac_linear_close_cuda;
     ops->linear = sac_linear_cuda;

@@ -19,6 +19,8 @@ set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/list_write.cu
   ${CMAKE_CURRENT_LIST_DIR}/norms.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_encode.cu
+  ${CMAKE_CURRENT_LIST_DIR}/pq_scan_queries.cu
+  ${CMAKE_CURRENT_LIST_DIR}/pq_table.cu
   ${CMAKE_CURRENT_LIST_DIR}/rows_read.cu
   ${CMAKE_CURRENT_LIST_DIR}/rows_write.cu
   ${CMAKE_CURRENT_LIST_DIR}/select.cu
