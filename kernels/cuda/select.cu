@@ -86,50 +86,36 @@ static __global__ void __launch_bounds__(256, 6) select_kernel(const struct sele
     }
 }
 
-static __global__ void __launch_bounds__(512)
-    select_keys_kernel(const struct sac_select_keys_args a, uint32_t capacity)
+/* The second pass: the best of each query's row of keys. */
+static __global__ void __launch_bounds__(512) select_keys_kernel(const struct selection a)
 {
     SAC_SHARED_DYNAMIC(uint64_t, keys);
     __shared__ struct sac_reservoir_state state;
-    const uint32_t round = AT_ONCE * blockDim.x;
+    const uint32_t round = AT_ONCE * blockDim.x, stride = a.parts * a.keep;
     struct sac_reservoir r;
 
     for (size_t q = blockIdx.x; q < a.query_count; q += gridDim.x) {
-        const uint64_t *row = a.keys + q * a.stride;
+        const uint64_t *row = a.keys + q * stride;
 
-        sac_reservoir_init(&r, &state, keys, capacity, a.depths != NULL ? a.depths[q] : a.keep);
-        for (uint32_t base = 0; base < a.stride; base += round) {
+        sac_reservoir_init(&r, &state, keys, a.capacity, a.keep);
+        for (uint32_t base = 0; base < stride; base += round) {
             uint64_t taken[AT_ONCE];
 
 #pragma unroll
             for (uint32_t t = 0; t < AT_ONCE; t++) {
                 uint32_t i = base + t * blockDim.x + threadIdx.x;
 
-                taken[t] = i < a.stride ? row[i] : SAC_KEY_NONE;
+                taken[t] = i < stride ? row[i] : SAC_KEY_NONE;
             }
 #pragma unroll
             for (uint32_t t = 0; t < AT_ONCE; t++)
                 sac_reservoir_push_key(&r, taken[t]);
-            if (a.stride - base > round)
+            if (stride - base > round)
                 sac_reservoir_room(&r, round);
         }
         sac_reservoir_sort(&r);
         sac_reservoir_write(&r, a.out_distance + q * a.keep, a.out_index + q * a.keep, a.keep);
     }
-}
-
-template <class... P> static cudaError_t allow_shared(void (*kernel)(P...), uint32_t capacity)
-{
-    size_t bytes = capacity * sizeof(uint64_t);
-
-    if (bytes <= SHARED_UNASKED)
-        return cudaSuccess;
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-}
-
-static uint32_t grid_of(size_t tasks)
-{
-    return tasks < (1u << 30) ? (uint32_t)tasks : 1u << 30;
 }
 
 /* Parts that a row is cut into. */
@@ -150,51 +136,49 @@ extern "C" size_t sac_select_scratch_cuda(const sac_device *d, const struct sac_
     return parts > 1 ? sac_scratch_size(a->query_count * parts, a->keep * sizeof(uint64_t)) : 0;
 }
 
-extern "C" sac_status sac_select_keys_cuda(sac_stream *s, const struct sac_select_keys_args *a)
+/* Starts a pass over `tasks` rows. */
+static cudaError_t launch(void (*kernel)(struct selection), cudaStream_t stream, size_t tasks,
+                          uint32_t threads, struct selection w)
 {
-    uint32_t threads = a->stride <= SHORT_ROW ? 128 : a->stride <= LONG_ROW ? 256 : 512;
-    uint32_t capacity = sac_reservoir_capacity(a->keep, AT_ONCE * threads);
-    cudaError_t error;
+    uint32_t grid = tasks < (1u << 30) ? (uint32_t)tasks : 1u << 30;
+    size_t bytes;
+    cudaError_t error = cudaSuccess;
 
-    if (a->query_count == 0)
-        return SAC_OK;
-    assert(a->keep >= 1 && a->keep <= 4096);
-    error = allow_shared(select_keys_kernel, capacity);
-    if (error == cudaSuccess)
-        error = SAC_LAUNCH(select_keys_kernel, grid_of(a->query_count), threads, capacity * sizeof(uint64_t),
-                           sac_cuda_stream_of(s), *a, capacity);
-    return sac_cuda_status(s->device, error);
+    w.capacity = sac_reservoir_capacity(w.keep, AT_ONCE * threads);
+    bytes = w.capacity * sizeof(uint64_t);
+    if (bytes > SHARED_UNASKED)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    return error == cudaSuccess ? SAC_LAUNCH(kernel, grid, threads, bytes, stream, w) : error;
 }
 
 extern "C" sac_status sac_select_cuda(sac_stream *s, const struct sac_select_args *a)
 {
-    struct selection w = {a->distance, a->index, a->counts, a->query_count, a->stride,       a->keep,
-                          1,           0,        0,         NULL,           a->out_distance, a->out_index};
-    uint32_t threads;
+    cudaStream_t stream = sac_cuda_stream_of(s);
+    struct selection w = {};
     cudaError_t error;
 
     if (a->query_count == 0)
         return SAC_OK;
     assert(a->keep >= 1 && a->keep <= 4096);
     sac_scratch_reset(s);
+    w.distance = a->distance;
+    w.index = a->index;
+    w.counts = a->counts;
+    w.query_count = a->query_count;
+    w.stride = a->stride;
+    w.keep = a->keep;
     w.parts = part_count(s->device, a);
     w.part = (a->stride + w.parts - 1) / w.parts;
-    threads = w.part <= SHORT_ROW ? 128 : 256;
-    w.capacity = sac_reservoir_capacity(a->keep, AT_ONCE * threads);
+    w.out_distance = a->out_distance;
+    w.out_index = a->out_index;
     if (w.parts > 1) {
         w.keys = (uint64_t *)sac_scratch_take(s, a->query_count * w.parts, a->keep * sizeof *w.keys);
         if (w.keys == NULL)
             return SAC_DEVICE_MEMORY;
     }
-    error = allow_shared(select_kernel, w.capacity);
-    if (error == cudaSuccess)
-        error = SAC_LAUNCH(select_kernel, grid_of(a->query_count * w.parts), threads,
-                           w.capacity * sizeof(uint64_t), sac_cuda_stream_of(s), w);
-    if (error == cudaSuccess && w.parts > 1) {
-        struct sac_select_keys_args keys = {w.keys,  a->query_count,  w.parts * a->keep, NULL,
-                                            a->keep, a->out_distance, a->out_index};
-
-        return sac_select_keys_cuda(s, &keys);
-    }
+    error = launch(select_kernel, stream, a->query_count * w.parts, w.part <= SHORT_ROW ? 128 : 256, w);
+    if (error == cudaSuccess && w.parts > 1)
+        error =
+            launch(select_keys_kernel, stream, a->query_count, w.parts * a->keep <= LONG_ROW ? 256 : 512, w);
     return sac_cuda_status(s->device, error);
 }

@@ -28,9 +28,9 @@
  *   - Keys may lie in shared memory or, where k is so large that it does not fit beside the kernel's own
  *     needs, in the block's own piece of global memory: the same code, slower. State is always shared.
  *   - Results are exact and do not depend on the order in which candidates arrive. Equal keys are equal.
- *   - Several blocks for one query: each ends with sac_reservoir_write_keys() into its part of a row of keys,
- *     and sac_select_keys_cuda() (below) takes the best of the row. A k-th key that one block has found
- * bounds all of them: sac_reservoir_lower().
+ *   - Several blocks for one query: each ends with sac_reservoir_settle() and sac_reservoir_write_keys() into
+ *     its part of a row of keys, and a second kernel takes the best of the row, as in select.cu. A k-th key
+ *     that one block has found bounds all of them: sac_reservoir_lower().
  *
  * Cost on a chip, by reasoning: a push that nothing passes is a comparison and a vote; one that something
  * passes adds one atomic and one 8-byte store to shared memory. room() is one barrier as long as there is
@@ -47,20 +47,6 @@
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/warp.cuh"
-
-/* ---- the best of rows of keys: the second pass, on the host's side (select.cu) ---------------------- */
-
-struct sac_select_keys_args {
-    const uint64_t *keys; /* [query_count][stride]; SAC_KEY_NONE where there is nothing */
-    size_t query_count;
-    uint32_t stride;
-    const uint32_t *depths; /* [query_count]: how many to keep, at most keep; NULL: keep */
-    uint32_t keep;          /* 1..4096 */
-    float *out_distance;    /* [query_count][keep]: ascending; +inf where nothing is left or wanted */
-    uint32_t *out_index;    /* [query_count][keep]; UINT32_MAX likewise */
-};
-
-extern "C" sac_status sac_select_keys_cuda(sac_stream *s, const struct sac_select_keys_args *a);
 
 /* ---- keys ------------------------------------------------------------------------------------------- */
 
