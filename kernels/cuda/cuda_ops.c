@@ -5,8 +5,12 @@
 void sac_cuda_ops_fill(struct sac_ops *ops)
 {
     ops->norms = sac_norms_cuda;
+    ops->assign = sac_assign_cuda;
+    ops->assign_scratch = sac_assign_scratch_cuda;
     ops->cluster_sums = sac_cluster_sums_cuda;
     ops->cluster_sums_scratch = sac_cluster_sums_scratch_cuda;
+    ops->nearest = sac_nearest_cuda;
+    ops->nearest_scratch = sac_nearest_scratch_cuda;
     ops->gather_distances = sac_gather_distances_cuda;
     ops->select = sac_select_cuda;
     ops->select_scratch = sac_select_scratch_cuda;
@@ -16,6 +20,8 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->pq_encode_scratch = sac_pq_encode_scratch_cuda;
     ops->list_write = sac_list_write_cuda;
     ops->list_move = sac_list_move_cuda;
+    ops->probe = sac_probe_cuda;
+    ops->probe_scratch = sac_probe_scratch_cuda;
     ops->pq_scan_schedules = 1u << SAC_QUERY_MAJOR;
     ops->pq_table = sac_pq_table_cuda;
     ops->pq_scan = sac_pq_scan_queries_cuda;

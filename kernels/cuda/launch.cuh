@@ -28,4 +28,12 @@
 
 #endif
 
+/* Lets a kernel be launched with that many bytes of dynamic shared memory: beyond 48 KB it takes leave. */
+template <class KERNEL> static inline cudaError_t sac_launch_shared(KERNEL *kernel, size_t bytes)
+{
+    return bytes <= 48 * 1024
+               ? cudaSuccess
+               : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+}
+
 #endif

@@ -12,16 +12,22 @@ set(SACCADE_CUDA_SHARED # the module's own copies of what it shares with the lib
   ${CMAKE_CURRENT_LIST_DIR}/../status.c
 )
 set(SACCADE_CUDA_KERNELS # one file an operation
+  ${CMAKE_CURRENT_LIST_DIR}/assign.cu
   ${CMAKE_CURRENT_LIST_DIR}/cluster_sums.cu
   ${CMAKE_CURRENT_LIST_DIR}/gather_distances.cu
   ${CMAKE_CURRENT_LIST_DIR}/linear.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_move.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_write.cu
+  ${CMAKE_CURRENT_LIST_DIR}/nearest.cu
   ${CMAKE_CURRENT_LIST_DIR}/norms.cu
+  ${CMAKE_CURRENT_LIST_DIR}/panel.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_encode.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_scan_queries.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_table.cu
+  ${CMAKE_CURRENT_LIST_DIR}/probe.cu
   ${CMAKE_CURRENT_LIST_DIR}/rows_read.cu
   ${CMAKE_CURRENT_LIST_DIR}/rows_write.cu
   ${CMAKE_CURRENT_LIST_DIR}/select.cu
+  ${CMAKE_CURRENT_LIST_DIR}/shortlist.cu
+  ${CMAKE_CURRENT_LIST_DIR}/shortlist_stream.cu
 )
