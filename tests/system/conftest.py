@@ -35,10 +35,10 @@ def serving(binary) -> Callable[..., contextlib.AbstractContextManager[Server]]:
     """with serving(folder, "--model", path) as server: a server on free ports, drained at the end."""
 
     @contextlib.contextmanager
-    def start(data: Path, *arguments: object, stop: int = signal.SIGTERM) -> Iterator[Server]:
+    def start(data: Path, *arguments: object, stop: int = signal.SIGTERM, env: dict | None = None) -> Iterator[Server]:
         command = [str(binary), "serve", "--data", str(data), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
                    "--log", "warn", *map(str, arguments)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment() | (env or {}), text=True)
         try:
             ready = process.stdout.readline()  # "ready rpc=... http=...", or nothing where the start failed
             assert ready.startswith("ready "), f"no server: exit {process.wait(10)}"

@@ -1,0 +1,78 @@
+"""The program on a GPU, or on the host run of the GPU's own code: what it says of devices, and what it does when one fails."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+
+import pytest
+from needs import missing
+from wire import RpcError, Wire, page
+
+DIM = 16
+
+
+@pytest.fixture(scope="module")
+def gpu(binary) -> dict[str, str]:
+    """The environment in which "cuda:0" is the kernels' host run."""
+    module = os.environ.get("SACCADE_CUDA__MODULE") or binary.parent / "libsaccade_cuda_host.so"
+    if not os.path.exists(module):
+        missing(f"no {module}: the host run of the CUDA kernels was not built")
+    return {"SACCADE_CUDA__MODULE": str(module)}
+
+
+def vector(i: int) -> bytes:
+    return struct.pack(f"<{DIM}f", *((i * 7919 + d * 104729) % 1009 / 1009 for d in range(DIM)))
+
+
+def fill(server, count: int) -> None:
+    with Wire(server) as wire:
+        wire.call("create", collection="c", dim=DIM, metric="l2", index="Flat")
+        wire.call("put", collection="c", items=[{"id": i, "vector": vector(i)} for i in range(count)])
+
+
+def test_a_device_that_is_not_there_is_named_with_what_is(saccade, gpu):
+    assert "there is no cuda:7: 1 GPU is here, cuda:0" in saccade("info", "--device", "cuda:7", env=gpu, code=1).err
+    assert "cuda:0: host run" in saccade("info", "--device", "auto", env=gpu).out
+
+
+def test_a_required_gpu_is_not_replaced_by_the_cpu(saccade, gpu, tmp_path):
+    nothing = {"SACCADE_CUDA__MODULE": str(tmp_path / "none.so")}
+    assert "a GPU is required" in saccade("info", "--require-gpu", env=nothing, code=1).err
+    assert "cpu:" in saccade("info", env=nothing).out
+    assert "cuda:0" in saccade("info", "--require-gpu", env=gpu).out
+
+
+def test_a_server_answers_on_the_gpu_as_on_the_cpu(serving, gpu, tmp_path):
+    answers = {}
+    for device, env in (("cuda:0", gpu), ("cpu", {})):
+        with serving(tmp_path / "d", "--device", device, env=env) as server, Wire(server) as wire:
+            if device == "cuda:0":
+                fill(server, 300)
+            answers[device] = [
+                [(hit["id"], pytest.approx(hit["distance"], rel=1e-5, abs=1e-6))
+                 for hit in wire.call("search", collection="c", vector=vector(q), limit=5)["hits"]]
+                for q in (3, 77, 1000)
+            ]
+    assert answers["cuda:0"] == answers["cpu"]
+
+
+def test_a_lost_device_ends_the_server_and_loses_nothing(serving, gpu, tmp_path):
+    with serving(tmp_path / "d", "--device", "cuda:0", env=gpu) as server:
+        fill(server, 100)
+    # Far enough for the collection to open, not for the searches that follow.
+    failing = gpu | {"SACCADE_HOST_CUDA__FAIL": "lost:40"}
+    with serving(tmp_path / "d", "--device", "cuda:0", env=failing) as server, Wire(server) as wire:
+        assert page(server, "/readyz")[0] == 200
+        with pytest.raises((RpcError, OSError)) as caught:
+            for q in range(200):
+                wire.call("search", collection="c", vector=vector(q), limit=5)
+        if caught.type is RpcError:
+            assert str(caught.value).startswith("UNAVAILABLE: ")
+        start = time.monotonic()
+        assert server.process.wait(timeout=10) == 1
+        assert time.monotonic() - start < 5
+    with serving(tmp_path / "d", "--device", "cuda:0", env=gpu) as server, Wire(server) as wire:
+        assert wire.call("count", collection="c")["count"] == 100
+        assert wire.call("search", collection="c", vector=vector(42), limit=1)["hits"][0]["id"] == 42
