@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 enum { WAYS_MAX = 3 };
-#define SMALL_OPERATIONS 2e6 /* with --small: products and sums, or look-ups */
+#define SMALL_OPERATIONS 2e6 /* of a small case: products and sums, or look-ups */
 
 static const char *const isas[] = {"base", "avx2", "avx512core", "avx512"};
 enum { ISA_COUNT = sizeof isas / sizeof isas[0] };
@@ -120,13 +120,14 @@ static void outputs_read(const struct kernel_data *data, const struct kernel_cop
 }
 
 /* False, without data, for a case that is not to be tested. */
-static bool case_make(struct kernel_data *data, const struct kernel_op *op, size_t i, uint64_t seed)
+static bool case_make(struct kernel_data *data, const struct kernel_op *op, size_t i, uint64_t seed,
+                      bool small)
 {
     if (op->cases[i].flags & CASE_BENCH)
         return false;
     kernel_data_make(data, op, &op->cases[i], seed + i);
     data->twin = fixture.device == NULL;
-    if (!fixture.small || data->flops <= SMALL_OPERATIONS)
+    if (!small || data->flops <= SMALL_OPERATIONS)
         return true;
     kernel_data_free(data);
     return false;
@@ -189,7 +190,7 @@ static void op_matches_its_twin(void **state)
         struct outputs want;
         const char *wrong;
 
-        if (!case_make(&data, op, i, fixture.seed))
+        if (!case_make(&data, op, i, fixture.seed, fixture.small))
             continue;
         assert_true(outputs_run(&data, fixture.ref, &want));
         wrong = op->check(&data, want.data, want.data);
@@ -232,7 +233,7 @@ static bool scratch_is_minded(const struct kernel_op *op, sac_device *device)
         struct kernel_data data;
         sac_status st;
 
-        if (!case_make(&data, op, i, fixture.seed))
+        if (!case_make(&data, op, i, fixture.seed, true))
             continue;
         st = run_without_scratch(&data, device);
         wanted = wanted || st != SAC_UNSUPPORTED;
@@ -268,7 +269,7 @@ static void *run_concurrently(void *arg)
         struct kernel_data data;
         struct outputs want, got;
 
-        if (!case_make(&data, op, i, fixture.seed))
+        if (!case_make(&data, op, i, fixture.seed, fixture.device != NULL))
             continue;
         if (outputs_run(&data, fixture.subjects[fixture.subject_count - 1].ways[1], &got)) {
             outputs_run(&data, fixture.ref, &want);
@@ -354,9 +355,9 @@ static void recordings_play_with_other_data(void **state)
         for (size_t i = 0; i < op->case_count; i++) {
             struct kernel_data first, other;
 
-            if (!case_make(&first, op, i, fixture.seed))
+            if (!case_make(&first, op, i, fixture.seed, true))
                 continue;
-            assert_true(case_make(&other, op, i, fixture.seed + 1000));
+            assert_true(case_make(&other, op, i, fixture.seed + 1000, true));
             played += recording_matches(&first, &other, device);
             kernel_data_free(&first);
             kernel_data_free(&other);
