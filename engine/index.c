@@ -216,6 +216,7 @@ static sac_status train_ivf(sac_index *index, sac_workspace *ws, const sac_index
 static void become(sac_index *index, const sac_index_spec *spec, sac_ivf *ivf)
 {
     pthread_rwlock_wrlock(&index->lock);
+    index->layout += index->ivf != NULL ? index->ivf->lists.layout + 1 : 1;
     sac_ivf_close(index->ivf);
     index->ivf = ivf;
     index->spec = *spec;

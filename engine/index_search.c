@@ -1,6 +1,7 @@
 /* Searching: a batch is cut into tiles of bounded memory; the queries of a tile share each operation, and
  * each has settings of its own. Whatever finds candidates, their distances to the query are then computed one
  * by one from the stored vectors, so a query's answer does not depend on its batch. */
+#include "engine/recorded.h"
 #include "engine/tile.h"
 
 #include <math.h>
@@ -9,6 +10,7 @@
 #define TILE_QUERIES 256u          /* on the CPU: few enough for its caches */
 #define TILE_QUERIES_DEVICE 16384u /* elsewhere: enough for each list to meet many queries */
 #define TILE_QUERIES_CHOSEN 1024u  /* each of which brings a few thousand slots */
+#define RECORDED_QUERIES 16u       /* more of them outweigh their launches */
 /* Where a query allows no more labels than this, those are compared one by one: no list is read. */
 #define CHOSEN_MAX SAC_DEPTH_MAX
 
@@ -55,39 +57,64 @@ static sac_status look_up_allowed(sac_tile *tile)
 
 /* ---- exact search ----------------------------------------------------------------------------------- */
 
-static sac_status exact_pass(const sac_tile *tile, uint32_t width, bool *cut)
-{
-    const sac_index *index = tile->index;
-    sac_distance distance = sac_index_distance(index);
-    float *rough = sac_workspace_device(tile->ws, tile->n * width, sizeof *rough);
+struct exact_search {
+    const sac_tile *tile;
+    uint32_t width;
     const uint64_t *const *filters;
-    sac_candidates found;
+    float *rough; /* device [n][width]: as the search computed them */
     sac_span counts;
-    sac_status st;
+    sac_candidates found;
+};
 
-    if (rough == NULL || !sac_candidates_take(tile, width, &found) ||
-        !sac_workspace_span(tile->ws, tile->n, sizeof(uint32_t), &counts))
+static sac_status prepare_exact(const sac_tile *tile, uint32_t width, struct exact_search *s)
+{
+    *s = (struct exact_search){.tile = tile, .width = width};
+    s->rough = sac_workspace_device(tile->ws, tile->n * width, sizeof *s->rough);
+    if (s->rough == NULL || !sac_candidates_take(tile, width, &s->found) ||
+        !sac_workspace_span(tile->ws, tile->n, sizeof(uint32_t), &s->counts))
         return tile->ws->status;
     for (size_t i = 0; i < tile->n; i++)
-        ((uint32_t *)counts.host)[i] = width;
-    st = sac_allowed_push(tile->ws, tile->allowed, tile->n, &filters);
-    if (st == SAC_OK)
-        st = sac_span_push(tile->ws, &counts);
+        ((uint32_t *)s->counts.host)[i] = width;
+    return sac_allowed_push(tile->ws, tile->allowed, tile->n, &s->filters);
+}
+
+static sac_status submit_exact(void *context)
+{
+    const struct exact_search *s = context;
+    const sac_tile *tile = s->tile;
+    const sac_index *index = tile->index;
+    sac_distance distance = sac_index_distance(index);
+    sac_status st = sac_span_push(tile->ws, &s->counts);
+
     if (st == SAC_OK)
         st = sac_span_push(tile->ws, &tile->x);
     if (st == SAC_OK)
         st = sac_vectors_nearest(&index->vectors, tile->ws, distance, tile->n, tile->x.device, &index->labels,
-                                 filters, width, rough, found.slot.device);
+                                 s->filters, s->width, s->rough, s->found.slot.device);
     if (st == SAC_OK)
-        st = sac_vectors_distances(&index->vectors, tile->ws, distance, tile->n, tile->x.device,
-                                   found.slot.device, counts.device, width, found.distance.device);
-    if (st == SAC_OK)
-        st = sac_candidates_fetch(tile, &found);
+        st =
+            sac_vectors_distances(&index->vectors, tile->ws, distance, tile->n, tile->x.device,
+                                  s->found.slot.device, s->counts.device, s->width, s->found.distance.device);
+    return st == SAC_OK ? sac_candidates_fetch(tile, &s->found) : st;
+}
+
+static sac_status exact_pass(const sac_tile *tile, uint32_t width, bool *cut)
+{
+    struct exact_search s;
+    sac_status st = prepare_exact(tile, width, &s);
+
+    if (st == SAC_OK && (tile->n > RECORDED_QUERIES || s.filters != NULL)) {
+        st = submit_exact(&s);
+    } else if (st == SAC_OK) {
+        sac_shape shape = {
+            {2, sac_index_layout(tile->index), tile->n << 32 | width, tile->index->labels.slot_count}};
+        st = sac_submit_recorded(tile->ws, &shape, submit_exact, &s);
+    }
     if (st == SAC_OK)
         st = sac_workspace_wait(tile->ws);
     *cut = false;
     for (size_t i = 0; st == SAC_OK && i < tile->n; i++)
-        *cut = sac_candidates_hits(tile, i, &found, width) || *cut;
+        *cut = sac_candidates_hits(tile, i, &s.found, width) || *cut;
     return st;
 }
 
@@ -188,6 +215,7 @@ static sac_ivf_query plan(const sac_index *index, const sac_query *q, const sac_
 
 /* A search by lists: what is known before it is put on the stream, and what comes back. */
 struct list_search {
+    const sac_tile *tile;
     sac_ivf_batch batch;
     sac_ranking ranking;
 };
@@ -210,13 +238,29 @@ static sac_status prepare_lists(sac_tile *tile, uint32_t width, struct list_sear
     return st == SAC_OK ? sac_allowed_push(tile->ws, tile->allowed, tile->n, &batch->filters) : st;
 }
 
-static sac_status submit_lists(const sac_tile *tile, struct list_search *s)
+static sac_status submit_lists(void *context)
 {
+    struct list_search *s = context;
+    const sac_tile *tile = s->tile;
     sac_status st = sac_span_push(tile->ws, &tile->x);
 
     if (st == SAC_OK)
         st = sac_ivf_submit(tile->index->ivf, tile->ws, &s->batch);
     return st == SAC_OK ? sac_ranking_submit(tile, &s->ranking) : st;
+}
+
+/* The same, from a recording where the tile is small and nothing of it differs but what is in memory. */
+static sac_status submit_lists_or_play(const sac_tile *tile, struct list_search *s)
+{
+    const sac_ivf_batch *batch = &s->batch;
+    sac_shape shape = {{1, sac_index_layout(tile->index), tile->n << 32 | batch->width,
+                        (uint64_t)batch->stride << 32 | s->ranking.found.stride,
+                        (uint64_t)batch->schedule << 1 | (s->ranking.coded != NULL)}};
+
+    s->tile = tile;
+    if (tile->n > RECORDED_QUERIES || batch->filters != NULL)
+        return submit_lists(s);
+    return sac_submit_recorded(tile->ws, &shape, submit_lists, s);
 }
 
 /* Whether a query found all that it could: k, or as many as its filter lets through. If not, it is planned
@@ -295,7 +339,7 @@ static sac_status list_pass(sac_tile *tile, uint32_t width)
     sac_status st = prepare_lists(tile, width, &s);
 
     if (st == SAC_OK)
-        st = submit_lists(tile, &s);
+        st = submit_lists_or_play(tile, &s);
     if (st == SAC_OK)
         st = sac_workspace_wait(tile->ws);
     return st == SAC_OK ? finish_lists(tile, &s, false) : st;

@@ -31,12 +31,20 @@ struct sac_index {
     sac_vectors vectors;
     sac_ivf *ivf; /* NULL: Flat */
     sac_recall_curve curve;
+    uint64_t layout; /* goes up when the lists are replaced by others */
 };
 
 /* The distance that kernels compute for answers: cosine is the inner product of unit vectors. */
 static inline sac_distance sac_index_distance(const sac_index *index)
 {
     return index->metric == SAC_METRIC_L2 ? SAC_DISTANCE_L2SQ : SAC_DISTANCE_NEG_IP;
+}
+
+/* Changes when anything moves that operations of a search are given: what was recorded is of no use then. */
+static inline uint64_t sac_index_layout(const sac_index *index)
+{
+    return index->layout + index->labels.layout + index->vectors.layout +
+           (index->ivf != NULL ? index->ivf->lists.layout : 0);
 }
 
 /* Checks one vector; `what` and `i` name it in the error. SAC_INVALID_ARGUMENT when it is not finite, too

@@ -44,12 +44,14 @@ static void place_slot(sac_labels *labels, uint32_t slot)
 static sac_status grow_slots(sac_labels *labels, sac_stream *stream, size_t capacity, sac_error *err)
 {
     uint64_t *label = reallocarray(labels->label, capacity, sizeof *label);
+    bool moved = false;
     sac_status st;
 
     if (label == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for the labels of %zu vectors", capacity);
     labels->label = label;
-    st = sac_mirror_reserve(&labels->live, stream, (capacity + 63) / 64, NULL, err);
+    st = sac_mirror_reserve(&labels->live, stream, (capacity + 63) / 64, &moved, err);
+    labels->layout += moved;
     if (st == SAC_OK)
         labels->capacity = capacity;
     return st;

@@ -21,6 +21,7 @@ typedef struct sac_labels {
     uint32_t slot_count; /* slots ever used; those past it are untouched */
     uint32_t live_count;
     uint32_t first_free; /* plus 1; 0: none */
+    uint64_t layout;     /* goes up when the bitmap moves */
 } sac_labels;
 
 void sac_labels_init(sac_labels *labels, sac_device *device);

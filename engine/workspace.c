@@ -1,5 +1,7 @@
 #include "engine/workspace.h"
 
+#include "engine/recorded.h"
+
 #include <stdlib.h>
 
 enum { DEVICE, HOST };
@@ -59,6 +61,7 @@ void sac_workspace_pool_init(sac_workspace_pool *pool, sac_device *device)
 
 static void workspace_free(sac_workspace *ws)
 {
+    sac_recorded_free(ws);
     while (ws->blocks != NULL) {
         sac_workspace_block *block = ws->blocks;
         ws->blocks = block->below;
@@ -142,6 +145,7 @@ void sac_workspace_reset(sac_workspace *ws)
         ws->blocks->used[DEVICE] = ws->blocks->used[HOST] = 0;
         return;
     }
+    ws->generation++;
     while (ws->blocks != NULL) {
         sac_workspace_block *block = ws->blocks;
         ws->blocks = block->below;
@@ -151,6 +155,13 @@ void sac_workspace_reset(sac_workspace *ws)
     }
     if (bytes[DEVICE] + bytes[HOST] <= ws->share)
         (void)block_make(ws->device, bytes, &ws->blocks, NULL); /* tried again when needed */
+}
+
+void sac_workspace_place(const sac_workspace *ws, uint64_t place[3])
+{
+    place[0] = ws->generation;
+    place[1] = ws->blocks != NULL ? ws->blocks->used[DEVICE] : 0;
+    place[2] = ws->blocks != NULL ? ws->blocks->used[HOST] : 0;
 }
 
 sac_workspace_mark sac_workspace_save(const sac_workspace *ws)
@@ -169,6 +180,7 @@ void sac_workspace_restore(sac_workspace *ws, sac_workspace_mark mark)
     sac_stream_wait(ws->stream);
     while (ws->blocks != mark.block) {
         sac_workspace_block *block = ws->blocks;
+        ws->generation++;
         ws->blocks = block->below;
         block_free(ws->device, block);
     }
@@ -194,6 +206,11 @@ static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
         sac_workspace_block *block;
 
         sizes[kind] = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
+        if (ws->recording) {
+            ws->status = sac_fail(ws->err, SAC_NO_MEMORY, "recorded work needs more memory than before");
+            return NULL;
+        }
+        ws->generation++;
         ws->status = block_make(ws->device, sizes, &block, ws->err);
         if (ws->status != SAC_OK)
             return NULL;
@@ -275,6 +292,9 @@ static sac_status reserve(sac_workspace *ws, size_t bytes)
 
     if (bytes <= ws->scratch)
         return SAC_OK;
+    if (ws->recording)
+        return sac_fail(ws->err, SAC_NO_MEMORY, "recorded work needs more scratch than before");
+    ws->generation++;
     st = sac_workspace_wait(ws);
     if (st == SAC_OK)
         st = sac_stream_reserve(ws->stream, bytes, ws->err);

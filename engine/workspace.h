@@ -17,6 +17,19 @@
 
 typedef struct sac_workspace_block sac_workspace_block;
 
+/* What tells one piece of recorded work from another (recorded.h). */
+typedef struct sac_shape {
+    uint64_t words[8];
+} sac_shape;
+
+#define SAC_RECORDED_MAX 24u
+
+typedef struct sac_recorded {
+    sac_shape shape;
+    sac_recording *recording; /* NULL: not yet */
+    bool refused;             /* it could not be recorded */
+} sac_recorded;
+
 typedef struct sac_workspace {
     sac_device *device;
     const struct sac_ops *ops;
@@ -26,6 +39,10 @@ typedef struct sac_workspace {
     sac_error *err;    /* the caller's, for everything that fails meanwhile */
     sac_status status; /* why the last piece could not be had */
     sac_workspace_block *blocks;
+    uint64_t generation; /* goes up when memory comes or goes: what was recorded before is of no use then */
+    bool recording;      /* no memory may come now */
+    sac_recorded recorded[SAC_RECORDED_MAX];
+    uint32_t recorded_count; /* ever */
     struct sac_workspace *idle_next;
 } sac_workspace;
 
@@ -46,6 +63,9 @@ void sac_workspace_give_back(sac_workspace_pool *pool, sac_workspace *ws); /* NU
 
 /* Waits for the stream, then forgets every piece. */
 void sac_workspace_reset(sac_workspace *ws);
+
+/* Where the next pieces will be: the same for the same requests after a reset, until memory comes or goes. */
+void sac_workspace_place(const sac_workspace *ws, uint64_t place[3]);
 
 /* What is in use now, and going back to that once the stream is done with the rest: for pieces of a loop's
  * body. */

@@ -126,6 +126,7 @@ static void training_is_repeatable(void **state)
         sac_device_options options;
         sac_device *device;
         sac_device_options_init(&options);
+        options.name = test_device_name("cpu");
         options.threads = 1 + 2 * i;
         assert_ok(sac_device_open(&options, &device, err));
         sac_index *index = test_index_of(device, &set, SAC_METRIC_COSINE, "OPQ24,IVF24,PQ24x6");

@@ -105,7 +105,7 @@ static void append(struct training *t, sac_lists *lists, struct entry *entries, 
 static void churn(uint32_t nbits)
 {
     static struct entry entries[SLOTS];
-    struct training *t = training_open(test_device_name("ref"), 1);
+    struct training *t = training_open("ref", 1);
     sac_random random = {nbits};
     sac_lists lists;
     uint32_t peak = 0;

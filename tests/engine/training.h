@@ -18,7 +18,7 @@ static inline struct training *training_open(const char *device, uint32_t thread
     sac_device_options options;
 
     sac_device_options_init(&options);
-    options.name = device;
+    options.name = test_device_name(device);
     options.threads = threads;
     assert_ok(sac_device_open(&options, &t->device, err));
     sac_workspace_pool_init(&t->pool, t->device);

@@ -1,0 +1,227 @@
+/* Whole searches on the device under test (SACCADE_TEST_DEVICE, else "cpu") beside the plain C twins: an
+ * index is made on one, carried over in its file, and both are asked the same in every way that there is.
+ * What is re-ranked must come back the same; distances of codes may differ as far as the scan's contract
+ * allows. */
+#include "tests/engine/vector_set.h"
+
+#include <math.h>
+#include <unistd.h>
+
+enum { N = 300, DIM = 12, QUERIES = 5, K = 7 };
+
+static const char path[] = "/tmp/saccade_test_devices.index";
+
+struct pair {
+    sac_device *ref, *device;
+    sac_index *want, *got;
+    float base[2 * N * DIM], queries[QUERIES * DIM];
+    uint64_t labels[2 * N];
+};
+
+/* Clusters, some vectors twice, so that there are ties. */
+static void fill(struct pair *p, uint64_t seed)
+{
+    for (size_t i = 0; i < 2 * N; i++) {
+        p->labels[i] = i * 7919 % 100003;
+        for (size_t d = 0; d < DIM; d++)
+            p->base[i * DIM + d] =
+                (float)(i % 10 * (d + 1) % 5) + roundf(64 * 0.7f * test_random(&seed)) / 64;
+        if (i % 9 == 8)
+            memcpy(p->base + i * DIM, p->base + (i - 1) * DIM, DIM * sizeof(float));
+    }
+    memcpy(p->queries, p->base, sizeof p->queries);
+    for (size_t i = 0; i < QUERIES * DIM; i++)
+        p->queries[i] += roundf(64 * 0.2f * test_random(&seed)) / 64;
+}
+
+/* Made on `maker`, loaded on both. */
+static struct pair *make(bool by_ref, sac_metric metric, const char *spec)
+{
+    struct pair *p = calloc(1, sizeof *p);
+    sac_device_options options;
+    sac_index *made;
+
+    fill(p, 17);
+    sac_device_options_init(&options);
+    options.name = "ref";
+    assert_ok(sac_device_open(&options, &p->ref, err));
+    p->device = test_device("cpu");
+    made = test_index(by_ref ? p->ref : p->device, DIM, metric, spec);
+    assert_ok(sac_index_train(made, N, p->base, 0, NULL, NULL, err));
+    assert_ok(sac_index_add(made, N, p->base, p->labels, NULL, NULL, err));
+    assert_ok(sac_index_save(made, path, true, err));
+    assert_ok(sac_index_load(p->ref, path, NULL, NULL, &p->want, err));
+    if (by_ref)
+        assert_ok(sac_index_load(p->device, path, NULL, NULL, &p->got, err));
+    else
+        p->got = made;
+    if (by_ref)
+        sac_index_close(made);
+    unlink(path);
+    return p;
+}
+
+static void discard(struct pair *p)
+{
+    sac_index_close(p->want);
+    sac_index_close(p->got);
+    sac_device_close(p->device);
+    sac_device_close(p->ref);
+    free(p);
+}
+
+static void expect_same_hits(const sac_query *want, const sac_query *got)
+{
+    assert_int_equal(got->hit_count, want->hit_count);
+    for (uint32_t h = 0; h < want->hit_count; h++) {
+        float tolerance = (want->no_rescore ? 0.05f : 1e-4f) * fmaxf(1, fabsf(want->hits[h].distance));
+        if (!(fabsf(got->hits[h].distance - want->hits[h].distance) <= tolerance))
+            fail_msg("hit %u: %g, wanted %g", h, (double)got->hits[h].distance,
+                     (double)want->hits[h].distance);
+        if (!want->no_rescore && got->hits[h].label != want->hits[h].label &&
+            got->hits[h].distance == want->hits[h].distance)
+            fail_msg("hit %u: label %lu, wanted %lu", h, (unsigned long)got->hits[h].label,
+                     (unsigned long)want->hits[h].label);
+    }
+}
+
+/* Both are asked for the same; the device twice more, because what it has done before it may do otherwise. */
+static void ask_both(const struct pair *p, size_t n, const sac_query *settings)
+{
+    sac_query *want = test_queries(p->queries, n, DIM, settings->k);
+    sac_query *got = test_queries(p->queries, n, DIM, settings->k);
+
+    for (size_t i = 0; i < n; i++) {
+        sac_hit *want_hits = want[i].hits, *got_hits = got[i].hits;
+        const float *vector = want[i].vector;
+        want[i] = got[i] = *settings;
+        want[i].vector = got[i].vector = vector;
+        want[i].hits = want_hits;
+        got[i].hits = got_hits;
+        if (settings->allow == p->labels && i % 2 == 1) /* a filter of its own, and some with none */
+            want[i].allow = got[i].allow = i % 4 == 1 ? p->labels + 1 : NULL;
+        if (want[i].allow == NULL)
+            want[i].allow_count = got[i].allow_count = 0;
+    }
+    assert_ok(sac_index_search(p->want, want, n, err));
+    for (int time = 0; time < 3; time++) {
+        assert_ok(sac_index_search(p->got, got, n, err));
+        for (size_t i = 0; i < n; i++)
+            expect_same_hits(&want[i], &got[i]);
+        for (size_t i = 0; i + 1 < n; i++) { /* other queries in the same places */
+            sac_query swapped = want[i];
+            want[i] = want[i + 1];
+            want[i + 1] = swapped;
+            got[i].vector = want[i].vector;
+            got[i].allow = want[i].allow;
+            got[i].allow_count = want[i].allow_count;
+            got[i + 1].vector = want[i + 1].vector;
+            got[i + 1].allow = want[i + 1].allow;
+            got[i + 1].allow_count = want[i + 1].allow_count;
+        }
+    }
+    for (size_t i = 0; i < n; i++) /* test_queries_free() looks at the first */
+        if (want[i].hits < want[0].hits)
+            want[0].hits = want[i].hits;
+    test_queries_free(want);
+    test_queries_free(got);
+}
+
+static void ask_everything(const struct pair *p)
+{
+    sac_query settings;
+
+    for (int way = 0; way < 8; way++) {
+        sac_query_init(&settings);
+        settings.k = way == 1 ? 1 : way == 2 ? 60 : K;
+        settings.nprobe = way == 5 ? 1 : 3;
+        settings.depth = way == 3 ? 250 : 80;
+        settings.exact = way == 4;
+        settings.no_rescore = way == 6;
+        if (way == 7) {
+            settings.allow = p->labels;
+            settings.allow_count = N / 2;
+        }
+        ask_both(p, 1, &settings);
+        ask_both(p, way % 2 == 0 ? QUERIES : 2, &settings);
+    }
+}
+
+static void a_device_answers_as_the_twins_do(void **state)
+{
+    static const char *const specs[] = {"IVF6,PQ6x4", "Flat", "OPQ4,IVF6,PQ4x4,Refine(SQ8)",
+                                        "IVF5,PQ5x5,Refine(SQfp16)"};
+
+    (void)state;
+    for (size_t s = 0; s < sizeof specs / sizeof specs[0]; s++) {
+        struct pair *p = make(s != 0, (sac_metric)(s % 3), specs[s]);
+        ask_everything(p);
+        discard(p);
+    }
+}
+
+static void it_follows_changes(void **state)
+{
+    struct pair *p = make(true, SAC_METRIC_L2, "IVF6,PQ6x4");
+    sac_query settings;
+    float x[DIM], y[DIM];
+
+    (void)state;
+    sac_query_init(&settings);
+    settings.k = 12;
+    settings.nprobe = 6;
+    settings.depth = 200;
+    for (int step = 0; step < 4; step++) {
+        uint64_t *labels = p->labels + N + step * 70;
+        for (int i = 0; i < 2; i++) {
+            sac_index *index = i == 0 ? p->want : p->got;
+            assert_ok(sac_index_add(index, 70, p->base + (N + step * 70) * DIM, labels, NULL, NULL, err));
+            assert_ok(sac_index_delete(index, 60, p->labels + step * 80, NULL, err));
+        }
+        ask_both(p, 1, &settings);
+        settings.exact = step % 2 == 0;
+        ask_both(p, 3, &settings);
+        settings.exact = false;
+        assert_ok(sac_index_reconstruct(p->want, labels[3], x, err));
+        assert_ok(sac_index_reconstruct(p->got, labels[3], y, err));
+        assert_memory_equal(x, y, sizeof x);
+    }
+    discard(p);
+}
+
+static void it_measures_and_keeps_what_it_holds(void **state)
+{
+    struct pair *p = make(true, SAC_METRIC_L2, "IVF6,PQ6x4");
+    sac_recall_point curve[64], loaded_curve[64];
+    sac_index *loaded;
+    sac_query settings;
+    size_t points;
+
+    (void)state;
+    assert_ok(sac_index_measure(p->got, NULL, NULL, err));
+    points = sac_index_recall_curve(p->got, curve, 64);
+    assert_true(points > 0 && curve[points - 1].recall > 0.9f);
+    assert_ok(sac_index_save(p->got, path, true, err));
+    assert_ok(sac_index_load(p->device, path, NULL, NULL, &loaded, err));
+    unlink(path);
+    sac_index_close(p->got);
+    p->got = loaded;
+    assert_int_equal(sac_index_recall_curve(loaded, loaded_curve, 64), points);
+    sac_query_init(&settings);
+    settings.k = K;
+    settings.nprobe = 6;
+    settings.depth = 100;
+    ask_both(p, 3, &settings);
+    discard(p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_device_answers_as_the_twins_do),
+        cmocka_unit_test(it_follows_changes),
+        cmocka_unit_test(it_measures_and_keeps_what_it_holds),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
