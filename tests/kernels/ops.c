@@ -425,8 +425,10 @@ int main(int argc, char **argv)
             fixture.small = true;
         } else if (strcmp(argv[i], "--device") == 0 && i + 1 < argc) {
             fixture.device = argv[++i];
+        } else if (strcmp(argv[i], "--op") == 0 && i + 1 < argc) {
+            cmocka_set_test_filter(argv[++i]);
         } else {
-            fprintf(stderr, "usage: %s [--device NAME] [--small]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--device NAME] [--op NAME] [--small]\n", argv[0]);
             return 2;
         }
     }
