@@ -13,7 +13,7 @@
  * looked at a quarter as often. How many candidates there are is known on the device only, so blocks cover
  * `stride` and those past counts[q] end.
  *
- * nvcc 13.0, sm_90a: 55 to 64 registers, no shared memory, no spills: 4 blocks, 1024 threads a multiprocessor
+ * nvcc 13.0, sm_90a: 46 to 56 registers, no shared memory, no spills: 4 blocks, 1024 threads a multiprocessor
  * with 64 bytes each in flight, twice what 4.3 TB/s need; i8 has 16 and may stop at two thirds of it. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
@@ -43,6 +43,7 @@ static __device__ __forceinline__ void sum_up(const float *query, const unsigned
 #pragma unroll
     for (uint32_t t = 0; t < TOGETHER; t++)
         scales[t] = sac_row_scale<DTYPE>(row[t]);
+#pragma unroll(WIDTH == 1 ? 2 : 1) /* more would take registers that are not there */
     for (uint32_t d = threadIdx.x % LANES * WIDTH; d < dim; d += LANES * WIDTH) {
         float q[WIDTH], x[TOGETHER][WIDTH];
 
