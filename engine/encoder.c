@@ -117,11 +117,11 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
     encoder = calloc(1, sizeof *encoder);
     if (encoder == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for an encoder");
-    encoder->device = device;
+    encoder->device = sac_device_host(device); /* a GPU leaves the slots of pictures and transformers empty */
     sac_encoder_options_init(&encoder->options);
     if (options != NULL)
         encoder->options = *options;
-    st = parse_precision(device, encoder->options.precision, &precision, err);
+    st = parse_precision(encoder->device, encoder->options.precision, &precision, err);
     if (st == SAC_OK && (encoder->options.batch_max == 0 || encoder->options.batch_max > BATCH_MAX))
         st = sac_fail(err, SAC_INVALID_ARGUMENT, "batch_max %u: 1 to %d", encoder->options.batch_max,
                       BATCH_MAX);
