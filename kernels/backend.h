@@ -111,6 +111,9 @@ typedef const struct sac_backend *sac_module_fn(void);
  * in words that follow "no GPU: ". */
 const struct sac_backend *sac_module_load(const char **why);
 
+/* Closes the streams that wait to be borrowed; false where there were none. */
+bool sac_device_idle_close(sac_device *device);
+
 extern const struct sac_backend sac_backend_ref;
 extern const struct sac_backend sac_backend_cpu;
 

@@ -25,12 +25,47 @@ void sac_device_memory_describe(const sac_device *device, sac_device_memory *out
     device->backend->memory(device, out);
 }
 
-bool sac_device_lost(const sac_device *device)
+const char *sac_device_lost_reason(const sac_device *device)
 {
+    if (__atomic_load_n(&device->lost, __ATOMIC_ACQUIRE))
+        return device->lost_reason;
     for (uint32_t i = 1; i < device->shard_count; i++)
         if (__atomic_load_n(&device->shards[i]->lost, __ATOMIC_ACQUIRE))
-            return true;
-    return __atomic_load_n(&device->lost, __ATOMIC_ACQUIRE);
+            return device->shards[i]->lost_reason;
+    return NULL;
+}
+
+bool sac_device_lost(const sac_device *device)
+{
+    return sac_device_lost_reason(device) != NULL;
+}
+
+static sac_status check_lost(const sac_device *device, sac_error *err)
+{
+    const char *why = sac_device_lost_reason(device);
+
+    return why == NULL ? SAC_OK
+                       : sac_fail(err, SAC_DEVICE_LOST,
+                                  "the GPU has failed (%s): only a new process can use it again", why);
+}
+
+bool sac_device_idle_close(sac_device *device)
+{
+    sac_stream *stream;
+    bool any;
+
+    pthread_mutex_lock(&device->idle_lock);
+    stream = device->idle;
+    device->idle = NULL;
+    pthread_mutex_unlock(&device->idle_lock);
+    any = stream != NULL;
+    while (stream != NULL) {
+        sac_stream *next = stream->idle_next;
+
+        sac_stream_close(stream);
+        stream = next;
+    }
+    return any;
 }
 
 const struct sac_ops *sac_device_ops(const sac_device *device)
@@ -62,12 +97,19 @@ sac_device *sac_device_shard(sac_device *device, uint32_t i)
 sac_status sac_buffer_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err)
 {
     size_t bytes;
+    sac_status st;
 
     *out = NULL;
     if (__builtin_mul_overflow(count, size, &bytes))
         return sac_fail(err, SAC_DEVICE_MEMORY, "a buffer of %zu times %zu bytes is beyond any memory", count,
                         size);
-    return bytes > 0 ? device->backend->buffer_alloc(device, bytes, out, err) : SAC_OK;
+    st = check_lost(device, err);
+    if (bytes == 0 || st != SAC_OK)
+        return st;
+    st = device->backend->buffer_alloc(device, bytes, out, err);
+    if (st == SAC_DEVICE_MEMORY && sac_device_idle_close(device)) /* their arenas are the first to go */
+        st = device->backend->buffer_alloc(device, bytes, out, err);
+    return st;
 }
 
 void sac_buffer_free(sac_device *device, void *buffer)
@@ -98,7 +140,9 @@ sac_status sac_stream_open(sac_device *device, size_t scratch_bytes, sac_stream 
     sac_status st;
 
     *out = NULL;
-    st = device->backend->stream_open(device, &stream, err);
+    st = check_lost(device, err);
+    if (st == SAC_OK)
+        st = device->backend->stream_open(device, &stream, err);
     if (st != SAC_OK)
         return st;
     stream->device = device;
@@ -151,9 +195,11 @@ sac_status sac_stream_reserve(sac_stream *stream, size_t scratch_bytes, sac_erro
 sac_status sac_stream_borrow(sac_device *device, size_t scratch_bytes, sac_stream **out, sac_error *err)
 {
     sac_stream *stream;
-    sac_status st;
+    sac_status st = check_lost(device, err);
 
     *out = NULL;
+    if (st != SAC_OK)
+        return st;
     pthread_mutex_lock(&device->idle_lock);
     stream = device->idle;
     if (stream != NULL)

@@ -72,6 +72,9 @@ void sac_device_memory_describe(const sac_device *device, sac_device_memory *out
 /* True once the device has failed in a way that only a new process can mend (a GPU's sticky errors): every
  * operation fails with SAC_DEVICE_LOST from then on. */
 bool sac_device_lost(const sac_device *device);
+/* What happened, "CUDA error 700, an illegal memory access was encountered"; NULL while it is well. Lives as
+ * long as the device. */
+const char *sac_device_lost_reason(const sac_device *device);
 
 /* ---- for the engine: not needed by users of saccade.h ---- */
 

@@ -106,12 +106,7 @@ static sac_status one_open(const struct place *place, uint32_t share, const sac_
 
 static void one_close(sac_device *device)
 {
-    while (device->idle != NULL) {
-        sac_stream *stream = device->idle;
-
-        device->idle = stream->idle_next;
-        sac_stream_close(stream);
-    }
+    (void)sac_device_idle_close(device);
     pthread_mutex_destroy(&device->idle_lock);
     device->backend->close(device);
 }

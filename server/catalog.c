@@ -137,9 +137,9 @@ void sac_catalog_device_memory(const sac_catalog *catalog, sac_device_memory *ou
     sac_device_memory_describe(catalog->device, out);
 }
 
-bool sac_catalog_lost(const sac_catalog *catalog)
+const char *sac_catalog_lost(const sac_catalog *catalog)
 {
-    return sac_device_lost(catalog->device);
+    return sac_device_lost_reason(catalog->device);
 }
 
 sac_database *sac_catalog_database(const sac_catalog *catalog)

@@ -39,7 +39,8 @@ sac_status sac_catalog_create(const struct sac_server_config *config, sac_catalo
 void sac_catalog_close(sac_catalog *catalog); /* nobody holds an entry; NULL is allowed */
 const char *sac_catalog_device(const sac_catalog *catalog);
 void sac_catalog_device_memory(const sac_catalog *catalog, sac_device_memory *out);
-bool sac_catalog_lost(const sac_catalog *catalog); /* its device is, for good */
+const char *
+sac_catalog_lost(const sac_catalog *catalog); /* why its device is, for good; NULL while it is well */
 sac_database *sac_catalog_database(const sac_catalog *catalog);
 
 /* The open collection of that name, held for the caller, or NULL. Never waits for a disk. */

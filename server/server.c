@@ -62,9 +62,9 @@ static void add_points(void *context, struct sac_entry *entry)
 /* Computed when it is asked for, so that nobody is sent here between a failure and its discovery. */
 static const char *state(const struct sac_server *server)
 {
-    return sac_catalog_lost(server->core.catalog) ? "device lost"
-           : server->hub.draining                 ? "draining"
-                                                  : "ready";
+    return sac_catalog_lost(server->core.catalog) != NULL ? "device lost"
+           : server->hub.draining                         ? "draining"
+                                                          : "ready";
 }
 
 static int page(void *context, const char *path, struct sac_text *text)
@@ -181,10 +181,13 @@ static void on_signal(uv_signal_t *handle, int number)
  * in flight fail by themselves; a device that hangs instead is not waited for. */
 static void leave_if_lost(struct sac_server *server)
 {
-    if (server->lost || !sac_catalog_lost(server->core.catalog))
+    const char *why = sac_catalog_lost(server->core.catalog);
+
+    if (server->lost || why == NULL)
         return;
     server->lost = true;
-    sac_log(SAC_LOG_ERROR, "the device is lost", "device=\"%s\"", sac_catalog_device(server->core.catalog));
+    sac_log(SAC_LOG_ERROR, "the device is lost", "device=\"%s\" why=\"%s\"",
+            sac_catalog_device(server->core.catalog), why);
     drain(server, LOST_DRAIN_MS);
 }
 

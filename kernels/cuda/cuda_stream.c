@@ -84,7 +84,7 @@ sac_status sac_cuda_stream_scratch(sac_stream *stream, size_t bytes, sac_error *
     void *scratch = NULL;
     sac_status st = sac_cuda_buffer_alloc(stream->device, bytes, &scratch, err);
 
-    if (st != SAC_OK && st != SAC_DEVICE_MEMORY)
+    if (st != SAC_OK && (st != SAC_DEVICE_MEMORY || before == 0))
         return st;
     sac_cuda_buffer_free(stream->device, stream->scratch);
     stream->scratch_bytes = 0;
@@ -92,7 +92,7 @@ sac_status sac_cuda_stream_scratch(sac_stream *stream, size_t bytes, sac_error *
         st = sac_cuda_buffer_alloc(stream->device, bytes, &scratch, err);
     if (st == SAC_OK)
         stream->scratch_bytes = bytes;
-    else if (before > 0 && sac_cuda_buffer_alloc(stream->device, before, &scratch, NULL) == SAC_OK)
+    else if (sac_cuda_buffer_alloc(stream->device, before, &scratch, NULL) == SAC_OK)
         stream->scratch_bytes = before;
     stream->scratch = (unsigned char *)scratch;
     return st;
