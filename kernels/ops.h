@@ -273,11 +273,12 @@ typedef enum sac_schedule {
  * Results ascend by (distance, slot); unused places of the first depths[q] hold +inf and UINT32_MAX. Queries
  * are independent of each other. Tables, bases and queries are finite.
  *
- * Tolerance: query-major may use tables rounded to 8 bits (unit u = the largest range over j of a table row,
- * divided by 255) or to f16, list-major may round query and decoded residual to bf16. A result's distance may
- * then differ from the twin's by e = m * u / 2 + 1e-5 relative, or e = 2^-7 * |scale| * |q| * max |r|, and
- * near the cut other entries may be kept within 2 e. (The CPU's versions give the twin's results to the bit:
- * bytes only decide who is looked at.) */
+ * Tolerance: query-major may choose by tables rounded to 8 bits (unit u = the largest range over j of a table
+ * row, divided by 255), list-major by query and decoded residual rounded to bf16: near the cut other entries
+ * may be kept within 2 e, with e = m * u / 2 or e = 2^-7 * |scale| * |q| * max |r|. The distances and their
+ * order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + sum_j max |table[j]|);
+ * list-major's may differ by e. (The CPU's versions give the twin's results to the bit: bytes only decide who
+ * is looked at.) */
 struct sac_pq_scan_args {
     sac_list_pool pool;
     sac_schedule schedule; /* one that sac_ops.pq_scan_schedules names */

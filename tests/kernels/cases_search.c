@@ -184,6 +184,13 @@ static const struct kernel_case pq_scan_cases[] = {
     {.n = 5000, .k = 9, .dim = 10, .queries = 1, .pq = {16, 8, 4}, .flags = CASE_FILTERS},
     {.n = 5000, .k = 9, .dim = 100, .queries = 9, .pq = {16, 4, 4}, .flags = CASE_COUNTS | CASE_FILTERS},
     {.n = 5000, .k = 9, .dim = 100, .queries = 9, .pq = {24, 8, 4}, .distance = IP, .flags = CASE_COUNTS},
+    {.n = 127, .k = 1, .dim = 10, .queries = 1, .pq = {24, 8, 1}},
+    {.n = 128, .k = 1, .dim = 128, .queries = 2, .pq = {25, 6, 1}},
+    {.n = 129, .k = 1, .dim = 10, .queries = 1, .pq = {49, 4, 1}},
+    {.n = 257, .k = 1, .dim = 300, .queries = 2, .pq = {12, 7, 1}},
+    {.n = 2049, .k = 1, .dim = 20, .queries = 1, .pq = {13, 5, 1}},
+    {.n = 3000, .k = 1100, .dim = 20, .queries = 3, .pq = {8, 8, 1}, .flags = CASE_COUNTS},
+    {.n = 6000, .k = 2, .dim = 4096, .queries = 1, .pq = {512, 8, 1}, .flags = CASE_FILTERS},
     {.n = 30, .k = 2, .dim = 5, .queries = 1, .pq = {4, 8, 4}, .flags = CASE_LISTS},
     {.n = 3000, .k = 5, .dim = 10, .queries = 3, .pq = {16, 8, 4}, .flags = CASE_LISTS},
     {.n = 3000, .k = 5, .dim = 10, .queries = 17, .pq = {33, 4, 2}, .distance = IP, .flags = CASE_LISTS},
@@ -350,8 +357,10 @@ struct candidate {
     bool there, found;
 };
 
-/* Computes the distance of every entry that the query may find; returns the error that a result may have. */
-static double candidates_make(const struct sac_pq_scan_args *a, size_t q, struct candidate *candidates)
+/* Computes the distance of every entry that the query may find; returns how far rounding may move one when it
+ * is chosen, and in `exact` how far a result may be off. */
+static double candidates_make(const struct sac_pq_scan_args *a, size_t q, struct candidate *candidates,
+                              double *exact)
 {
     const sac_pq_shape *pq = &a->pool.pq;
     const float *table = a->tables + (q * pq->m << pq->nbits), *query = a->queries + q * pq->m * pq->dsub;
@@ -390,10 +399,11 @@ static double candidates_make(const struct sac_pq_scan_args *a, size_t q, struct
             longest = fmax(longest, length);
         }
     }
+    *exact = 1e-5 * magnitude;
     if (a->schedule == SAC_QUERY_MAJOR)
-        return (double)pq->m * unit / 2 + 1e-5 * magnitude;
-    return 0x1p-7 * fabs((double)a->scale) * sqrt(kernel_dot(query, query, pq->m * pq->dsub) * longest) +
-           1e-5 * magnitude;
+        return (double)pq->m * unit / 2 + *exact;
+    return *exact +=
+           0x1p-7 * fabs((double)a->scale) * sqrt(kernel_dot(query, query, pq->m * pq->dsub) * longest);
 }
 
 /* NaN last. */
@@ -445,11 +455,11 @@ static const char *query_check(const struct kernel_data *data, size_t q, const f
 {
     const struct sac_pq_scan_args *a = &data->args.pq_scan;
     uint32_t bound = slot_bound(data->c), found = 0, last = 0;
-    double tolerance;
+    double tolerance, exact;
     const char *wrong;
 
     memset(candidates, 0, bound * sizeof *candidates);
-    tolerance = candidates_make(a, q, candidates);
+    tolerance = candidates_make(a, q, candidates, &exact);
     for (uint32_t i = 0; i < a->depths[q]; i++) {
         if (slot[i] == UINT32_MAX) {
             if (!isinf(distance[i]) || distance[i] < 0)
@@ -463,7 +473,7 @@ static const char *query_check(const struct kernel_data *data, size_t q, const f
         if (candidates[slot[i]].found)
             return "a slot twice";
         candidates[last = slot[i]].found = true;
-        if (!kernel_near((float)candidates[slot[i]].distance, distance[i], (float)tolerance, 1.0f))
+        if (!kernel_near((float)candidates[slot[i]].distance, distance[i], (float)exact, 1.0f))
             return "a distance beyond the tolerance";
         if (i > 0 && !sac_nearer(distance[i - 1], slot[i - 1], distance[i], slot[i]))
             return "not ascending";
