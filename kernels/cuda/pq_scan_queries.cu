@@ -2,132 +2,48 @@
  *
  *   tables f32 [query_count][m][2^nbits], probes, lists in pages in
  *   out_distance f32, out_slot u32 [query_count][depth_stride]      twin: ref/pq_scan.c
- */
-#include "kernels/cuda/launch.cuh"
-#include "kernels/cuda/pq_rounding.cuh"
-#include "kernels/cuda/rows.cuh"
-#include "kernels/page.h"
+ *
+ * Two kernels. The first: `split` blocks a query round its table to levels in shared memory
+ * (pq_rounding.cuh), take chunks of its lists (pq_scan_chunks.cuh), a chunk a warp and four entries a lane -
+ * one 32-bit load of codes each sub-quantizer, a dozen and more of them in flight -, and push what is below
+ * the block's threshold into its reservoir (select.cuh). What is in there in the end goes to global memory as
+ * it is where it fits, with the least key of every 32. The second (pq_scan_finish.cuh): a block a query
+ * selects among those minima first, reads only the groups that can matter, makes the distances of what is
+ * kept exact, and sorts. No block waits for another, nothing has to be cleared beforehand, and results do not
+ * depend on timing: the candidates whose distances are made exact are the kept(depth) smallest by (rounded
+ * distance, slot).
+ *
+ * Floors on an H200 for 64 probes of 2000 entries, 48 x 8 bits: 128 000 x 48 lookups at 3.7 T/s, 1.66 us a
+ * query; 128 000 x (48 + 4) bytes at 4.3 TB/s, 1.55 us a query where no two share a list. (7.4 T/s up to 7
+ * bits, whose rows of 128 bytes have no bank conflicts.) A lookup is three instructions - a byte put in the
+ * place of an offset's lowest, the load, half an addition of three, and a quarter of the load of codes and
+ * its predicate - of the four that a multiprocessor issues in the one or two cycles that the load takes. One
+ * query is latency: probes, lists, chains, pages and codes are five loads one after the other, 2 us of
+ * waiting that the rounding of the table hides in part; so it gets all registers of a multiprocessor
+ * (ALONE: 24 loads of codes in flight, slots read with the codes) and a block on each.
+ * Predicted from these, never run on a chip: 10 to 13 us for one query in a recording, of which 4.6 the first
+ * kernel and 5 the second; 0.23 to 0.26 ms for 100 queries, 2.0 to 2.4 ms for 1000.
+ *
+ * nvcc 13.0, sm_90a, no spills: scan_kernel<4..8> 64 registers, two blocks (32 warps) on a multiprocessor;
+ * <4..8, alone> 128 registers, one block; <0> 64. All have 9344 bytes of shared memory beside m * (2^nbits +
+ * 4) (twice 2^nbits up to 6 bits) and 12 a place of the reservoir: 61 KB for m 48, 8 bits, depth 128.
+ * finish_kernel 53 registers, 1152 bytes beside 12 a place: 78 KB for depth 128, two blocks. */
+#include "kernels/cuda/pq_scan_chunks.cuh"
+#include "kernels/cuda/pq_scan_finish.cuh"
 
 #include <assert.h>
 
 enum {
-    THREADS = 512,
-    WARPS = THREADS / 32,
-    LANE_ROWS = 4,                   /* entries of a lane: a 32-bit load of codes */
-    CHUNK_ROWS = 32 * LANE_ROWS,     /* of a warp: half a page */
-    ROUND_ROWS = WARPS * CHUNK_ROWS, /* of a block, between two looks at its reservoir */
-    ROOM = 1024,                     /* further places, so that making room is rare */
-    AHEAD = 12,                      /* loads of codes that a lane has in flight, */
-    AHEAD_ALONE = 24,                /* and with one block on a multiprocessor */
-    GROUP = 32,                      /* candidates that share a minimum */
-    TILE_QUERIES = 1024,             /* of one pair of launches: bounds the scratch */
-    BLOCKS_PER_PROCESSOR = 4,        /* two at a time: the others make up for lists of different length */
-    AT_ONCE = 4,                     /* keys of a thread of the second kernel in flight */
-    FINISH_ROUND = AT_ONCE * THREADS,
-    FINISH_ROOM = 4096, /* further places there, up to a keep of: */
-    FINISH_ROOM_KEEP = 1024,
-    EXACT_LANES = 8,                                   /* that share the exact distance of a candidate */
-    EXACT_TOGETHER = 4,                                /* candidates whose loads they have in flight */
-    PLACE_BYTES = sizeof(uint64_t) + sizeof(uint32_t), /* of a reservoir: key and position */
-    SHARED_UNASKED = 36 * 1024,                        /* dynamic bytes granted to all */
-    SHARED_STATIC = 10 * 1024,                         /* static bytes, at most */
+    AHEAD = 12,                 /* loads of codes that a lane has in flight, */
+    AHEAD_ALONE = 24,           /* and with one block on a multiprocessor */
+    ROOM = 1024,                /* further places of a reservoir, so that making room is rare */
+    FINISH_ROOM = 4096,         /* the same in the second kernel, */
+    FINISH_ROOM_KEEP = 1024,    /* up to so many to keep */
+    TILE_QUERIES = 1024,        /* of one pair of launches: bounds the scratch */
+    BLOCKS_PER_PROCESSOR = 4,   /* two at a time: the others make up for queries of different length */
+    SHARED_UNASKED = 36 * 1024, /* dynamic bytes granted to all */
+    SHARED_STATIC = 10 * 1024,  /* static bytes, at most */
 };
-
-/* What both kernels are told. Scratch counts queries from `first` on. */
-struct scan {
-    struct sac_pq_scan_args a;
-    size_t first;        /* query of the tile */
-    uint32_t tile;       /* queries of a tile, at most */
-    uint32_t split;      /* blocks of a query */
-    uint32_t places;     /* candidates that a block hands on, at most: a multiple of GROUP */
-    uint32_t capacity;   /* of a block's reservoir */
-    uint32_t *positions; /* [tile][split][places], beside keys */
-    bool rounded;        /* candidates' distances are those of rounded tables */
-    uint64_t *keys;      /* [tile][split][places]: (distance, position); groups in use are filled up */
-    uint64_t *minima;    /* [tile][places / GROUP][split]: the least of each group; NONE: not in use */
-    float *rounding;     /* [tile][m + 1]: the unit, then low[] */
-};
-
-/* Candidates that are looked at again: rounding moves the order of nearby entries, and by how many places
- * grows with the number of places. */
-static __host__ __device__ __forceinline__ uint32_t kept(uint32_t depth)
-{
-    return depth + depth / 8 + 16;
-}
-
-/* Shared bytes of a rounded table and its low[]: the reservoir's keys follow. */
-static __host__ __device__ __forceinline__ size_t table_bytes(const struct scan *s)
-{
-    const sac_pq_shape *pq = &s->a.pool.pq;
-
-    return s->rounded ? sac_levels_bytes(pq->m, pq->nbits) + (pq->m + pq->m % 2) * sizeof(float) : 0;
-}
-
-/* ---- which rows: probes in windows, chunks of their lists --------------------------------------------- */
-
-/* Up to THREADS of a query's probes. Chunks are counted through all lists of the query, nearest first, and
- * dealt out to its blocks one by one, so that each gets its share of the nearest lists and finds a good
- * threshold at once. */
-struct window {
-    uint32_t starts[THREADS]; /* chunks before this probe */
-    uint32_t first[THREADS], rows[THREADS];
-    float base[THREADS];
-    uint32_t sums[WARPS];
-};
-
-struct chunk {
-    unsigned char *page;
-    uint32_t position; /* of its first entry */
-    uint32_t rows;     /* 1..CHUNK_ROWS */
-    float base;
-};
-
-/* Block: probes p .. p + THREADS - 1; `before` is the number of chunks before them. Returns the number of
- * chunks up to their end. Starts and ends with a barrier. */
-static __device__ __forceinline__ uint32_t window_fill(struct window *w, sac_probe probe, sac_list list,
-                                                       uint32_t before)
-{
-    uint32_t chunks = list.row_count / CHUNK_ROWS + (list.row_count % CHUNK_ROWS != 0), sum, all = 0;
-    uint32_t start = sac_warp_prefix(chunks, &sum) + before;
-
-    __syncthreads();
-    if (sac_lane() == 0)
-        w->sums[sac_warp()] = sum;
-    w->first[threadIdx.x] = list.first;
-    w->rows[threadIdx.x] = list.row_count;
-    w->base[threadIdx.x] = probe.base;
-    __syncthreads();
-    sum = sac_lane() < WARPS ? w->sums[sac_lane()] : 0;
-    sum = sac_warp_prefix(sum, &all);
-    w->starts[threadIdx.x] = start + __shfl_sync(SAC_WARP_ALL, sum, (int)sac_warp());
-    __syncthreads();
-    return before + all;
-}
-
-/* Warp: the last probe of the window that starts at or before chunk c. */
-static __device__ __forceinline__ uint32_t window_find(const struct window *w, uint32_t c)
-{
-    const uint32_t stride = THREADS / 32;
-    uint32_t coarse = (uint32_t)__popc(__ballot_sync(SAC_WARP_ALL, w->starts[sac_lane() * stride] <= c)) - 1;
-    bool before = sac_lane() < stride && w->starts[coarse * stride + sac_lane() % stride] <= c;
-
-    return coarse * stride + (uint32_t)__popc(__ballot_sync(SAC_WARP_ALL, before)) - 1;
-}
-
-/* Warp: where chunk c is. */
-static __device__ __forceinline__ struct chunk chunk_locate(const sac_list_pool *pool, const struct window *w,
-                                                            uint32_t c)
-{
-    uint32_t p = window_find(w, c), row = (c - w->starts[p]) * CHUNK_ROWS, left = w->rows[p] - row;
-    uint32_t page = __ldg(pool->chains + w->first[p] + row / SAC_PAGE_ROWS);
-    struct chunk chunk;
-
-    chunk.page = pool->pages[page];
-    chunk.position = page * SAC_PAGE_ROWS + row % SAC_PAGE_ROWS;
-    chunk.rows = left < CHUNK_ROWS ? left : CHUNK_ROWS;
-    chunk.base = w->base[p];
-    return chunk;
-}
 
 /* ---- distances ------------------------------------------------------------------------------------------
  */
@@ -270,7 +186,7 @@ static __device__ __forceinline__ void chunk_scan(const sac_pq_shape *pq, struct
  */
 
 /* Block: hands on what the reservoir holds, all of it where that fits, and the least key of every group. */
-static __device__ __forceinline__ void candidates_write(const struct scan *s, struct sac_reservoir *r)
+static __device__ __forceinline__ void candidates_write(const struct query_scan *s, struct sac_reservoir *r)
 {
     const size_t block = (size_t)blockIdx.y * s->split + blockIdx.x;
     uint64_t *minima = s->minima + (size_t)blockIdx.y * s->split * (s->places / GROUP) + blockIdx.x;
@@ -292,7 +208,7 @@ static __device__ __forceinline__ void candidates_write(const struct scan *s, st
     }
 }
 
-static __device__ __forceinline__ void rounding_write(const struct scan *s, const float *low,
+static __device__ __forceinline__ void rounding_write(const struct query_scan *s, const float *low,
                                                       const struct sac_rounding *rounding)
 {
     float *to = s->rounding + (size_t)blockIdx.y * (s->a.pool.pq.m + 1);
@@ -306,7 +222,7 @@ static __device__ __forceinline__ void rounding_write(const struct scan *s, cons
 /* Grid (split, queries). Scans every split-th chunk of a query's lists. The loads of what depends on nothing
  * but the probes come first, and the table is rounded while the directories' loads are under way. */
 template <uint32_t NBITS, bool ALONE>
-static __global__ void __launch_bounds__(THREADS, ALONE ? 1 : 2) scan_kernel(const struct scan s)
+static __global__ void __launch_bounds__(THREADS, ALONE ? 1 : 2) scan_kernel(const struct query_scan s)
 {
     typedef typename sac_level<sac_levels_wide(NBITS)>::type level;
     SAC_SHARED_DYNAMIC(level, levels);
@@ -366,157 +282,14 @@ static __global__ void __launch_bounds__(THREADS, ALONE ? 1 : 2) scan_kernel(con
     candidates_write(&s, &r);
 }
 
-/* ---- the second kernel: candidates to results -----------------------------------------------------------
- */
-
-/* Block: which groups may hold one of the k nearest. The k-th of the groups' minima bounds the k-th key, and
- * so no more than k groups have to be looked into, whatever the number of blocks. Returns how many and leaves
- * that bound in r; `groups` holds at least k. */
-static __device__ __forceinline__ uint32_t groups_find(const struct scan *s, struct sac_reservoir *r,
-                                                       uint32_t *groups, uint32_t *found)
-{
-    const uint32_t all = s->split * (s->places / GROUP);
-    const uint64_t *minima = s->minima + (size_t)blockIdx.y * all;
-    uint32_t end = 0;
-    uint64_t bound;
-    bool any = true;
-
-    while (any && end < all) { /* a block's groups in use are its first ones */
-        sac_reservoir_room(r, FINISH_ROUND);
-        any = false;
-#pragma unroll
-        for (uint32_t t = 0; t < AT_ONCE; t++, end += THREADS) {
-            uint64_t least = end + threadIdx.x < all ? minima[end + threadIdx.x] : SAC_KEY_NONE;
-
-            any = any || least != SAC_KEY_NONE;
-            sac_reservoir_push_key(r, least);
-        }
-        any = __syncthreads_or(any);
-    }
-    if (threadIdx.x == 0)
-        *found = 0;
-    sac_reservoir_settle(r);
-    bound = r->threshold;
-    for (uint32_t base = 0; base < end; base += THREADS) {
-        uint64_t least = base + threadIdx.x < all ? minima[base + threadIdx.x] : SAC_KEY_NONE;
-        bool wanted = least != SAC_KEY_NONE && least <= bound;
-        uint32_t wanting = __ballot_sync(SAC_WARP_ALL, wanted), place;
-
-        if (wanting == 0)
-            continue;
-        place = sac_reservoir_place(found, wanting);
-        if (wanted && place < r->k) /* more than k only where a list was probed twice */
-            groups[place] = base + threadIdx.x;
-    }
-    __syncthreads();
-    return *found < r->k ? *found : r->k;
-}
-
-/* Block: the k nearest of what those groups hold. */
-static __device__ __forceinline__ void groups_read(const struct scan *s, struct sac_reservoir *r,
-                                                   const uint32_t *groups, uint32_t count)
-{
-    const size_t first = (size_t)blockIdx.y * s->split * s->places;
-
-    for (uint32_t base = 0; base < count * GROUP; base += FINISH_ROUND) {
-        uint64_t keys[AT_ONCE];
-        uint32_t positions[AT_ONCE];
-
-        sac_reservoir_room(r, FINISH_ROUND);
-#pragma unroll
-        for (uint32_t t = 0; t < AT_ONCE; t++) {
-            uint32_t i = base + t * THREADS + threadIdx.x, group = i < count * GROUP ? groups[i / GROUP] : 0;
-            size_t at = first + (size_t)(group % s->split) * s->places + group / s->split * GROUP + i % GROUP;
-
-            keys[t] = i < count * GROUP ? s->keys[at] : SAC_KEY_NONE;
-            positions[t] = i < count * GROUP ? s->positions[at] : 0;
-        }
-#pragma unroll
-        for (uint32_t t = 0; t < AT_ONCE; t++)
-            sac_reservoir_push_tagged(r, keys[t], positions[t]);
-    }
-}
-
-/* Block: adds to the distances what rounding has left out of them. EXACT_LANES neighbouring lanes share a
- * candidate and have EXACT_TOGETHER of them under way, because each is three loads one after the other. */
-static __device__ __forceinline__ void keys_finish(const struct scan *s, size_t q, uint64_t *keys,
-                                                   const uint32_t *positions, uint32_t count)
-{
-    const sac_pq_shape *pq = &s->a.pool.pq;
-    const float *table = s->a.tables + (q * pq->m << pq->nbits);
-    const float *low = s->rounding + (size_t)blockIdx.y * (pq->m + 1) + 1, unit = low[-1];
-    const uint32_t together = THREADS / EXACT_LANES, first = threadIdx.x / EXACT_LANES;
-
-    for (uint32_t base = first; base - first < count; base += EXACT_TOGETHER * together) {
-        unsigned char *pages[EXACT_TOGETHER];
-        uint32_t lines[EXACT_TOGETHER];
-        float rests[EXACT_TOGETHER] = {0.0f};
-
-#pragma unroll
-        for (uint32_t t = 0; t < EXACT_TOGETHER; t++) { /* those beyond the end repeat the last */
-            uint32_t i = base + t * together, position = positions[i < count ? i : count - 1];
-
-            pages[t] = s->a.pool.pages[position / SAC_PAGE_ROWS];
-            lines[t] = position % SAC_PAGE_ROWS;
-        }
-        for (uint32_t j = threadIdx.x % EXACT_LANES; j < pq->m; j += EXACT_LANES) {
-#pragma unroll
-            for (uint32_t t = 0; t < EXACT_TOGETHER; t++) {
-                uint32_t code = sac_page_code(pq, pages[t], lines[t], j) & ((1u << pq->nbits) - 1);
-                float entry = __ldg(table + ((size_t)j << pq->nbits) + code);
-
-                rests[t] += sac_rounding_rest(entry, low[j], unit, pq->nbits);
-            }
-        }
-#pragma unroll
-        for (uint32_t t = 0; t < EXACT_TOGETHER; t++) {
-            uint32_t i = base + t * together;
-            float rest = sac_lanes_sum<EXACT_LANES>(rests[t]);
-
-            if (i < count && threadIdx.x % EXACT_LANES == 0)
-                keys[i] = sac_key(sac_key_distance(keys[i]) + rest, sac_key_index(keys[i]));
-        }
-    }
-}
-
-/* A block a query: grid (1, queries). */
-static __global__ void __launch_bounds__(THREADS) finish_kernel(const struct scan s)
-{
-    SAC_SHARED_DYNAMIC(uint64_t, keys);
-    __shared__ struct sac_reservoir_state state;
-    __shared__ uint32_t found;
-    const size_t q = s.first + blockIdx.y;
-    const uint32_t depth = s.a.depths[q];
-    uint32_t *positions = (uint32_t *)(void *)(keys + s.capacity), *groups = positions + s.capacity;
-    struct sac_reservoir r;
-    uint64_t bound;
-    uint32_t count;
-
-    sac_reservoir_init(&r, &state, keys, s.capacity, kept(depth));
-    count = groups_find(&s, &r, groups, &found);
-    bound = r.threshold;
-    sac_reservoir_init(&r, &state, keys, s.capacity, kept(depth));
-    if (bound != SAC_KEY_NONE)
-        sac_reservoir_lower(&r, bound + 1); /* it may be one of them itself */
-    r.tags = positions;
-    groups_read(&s, &r, groups, count);
-    count = sac_reservoir_settle(&r);
-    if (s.rounded)
-        keys_finish(&s, q, keys, positions, count);
-    sac_reservoir_sort(&r); /* may fill up over positions and groups, which have been used */
-    r.filled = count < depth ? count : depth;
-    sac_reservoir_write(&r, s.a.out_distance + q * s.a.depth_stride, s.a.out_slot + q * s.a.depth_stride,
-                        depth);
-}
-
 /* ---- host -------------------------------------------------------------------------------------------------
  */
 
 /* Everything about a scan but its memory. */
-static struct scan scan_of(const sac_device *d, const struct sac_pq_scan_args *a)
+static struct query_scan scan_of(const sac_device *d, const struct sac_pq_scan_args *a)
 {
     const uint32_t processors = ((const sac_cuda_device *)d)->multiprocessors, keep = kept(a->depth_stride);
-    struct scan s = {};
+    struct query_scan s = {};
 
     s.a = *a;
     s.tile = a->query_count < TILE_QUERIES ? (uint32_t)a->query_count : (uint32_t)TILE_QUERIES;
@@ -532,7 +305,7 @@ static struct scan scan_of(const sac_device *d, const struct sac_pq_scan_args *a
 
 extern "C" size_t sac_pq_scan_queries_scratch_cuda(const sac_device *d, const struct sac_pq_scan_args *a)
 {
-    struct scan s;
+    struct query_scan s;
     size_t blocks, bytes;
 
     if (a->query_count == 0)
@@ -553,7 +326,7 @@ template <class... P> static cudaError_t allow_shared(void (*kernel)(P...), size
 }
 
 template <uint32_t NBITS, bool ALONE>
-static cudaError_t launch_scan(cudaStream_t stream, const struct scan *s, uint32_t n)
+static cudaError_t launch_scan(cudaStream_t stream, const struct query_scan *s, uint32_t n)
 {
     size_t bytes = table_bytes(s) + s->capacity * PLACE_BYTES;
     cudaError_t error = allow_shared(scan_kernel<NBITS, ALONE>, bytes);
@@ -564,12 +337,12 @@ static cudaError_t launch_scan(cudaStream_t stream, const struct scan *s, uint32
 }
 
 template <uint32_t NBITS>
-static cudaError_t launch_rounded(cudaStream_t stream, const struct scan *s, uint32_t n)
+static cudaError_t launch_rounded(cudaStream_t stream, const struct query_scan *s, uint32_t n)
 {
     return s->tile == 1 ? launch_scan<NBITS, true>(stream, s, n) : launch_scan<NBITS, false>(stream, s, n);
 }
 
-static cudaError_t launch_scans(cudaStream_t stream, const struct scan *s, uint32_t n)
+static cudaError_t launch_scans(cudaStream_t stream, const struct query_scan *s, uint32_t n)
 {
     if (!s->rounded)
         return launch_scan<0, false>(stream, s, n);
@@ -588,7 +361,7 @@ static cudaError_t launch_scans(cudaStream_t stream, const struct scan *s, uint3
 }
 
 /* Sorting wants a power of two of keys; the places of positions and groups serve too, for they are over. */
-static cudaError_t launch_finish(cudaStream_t stream, struct scan s, uint32_t n)
+static cudaError_t launch_finish(cudaStream_t stream, struct query_scan s, uint32_t n)
 {
     uint32_t keep = kept(s.a.depth_stride), sorted = GROUP;
     cudaError_t error;
@@ -610,7 +383,7 @@ extern "C" sac_status sac_pq_scan_queries_cuda(sac_stream *stream, const struct 
     const sac_pq_shape *pq = &a->pool.pq;
     cudaError_t error = cudaSuccess;
     size_t places, groups;
-    struct scan s;
+    struct query_scan s;
 
     if (a->query_count == 0)
         return SAC_OK;

@@ -9,7 +9,9 @@
  *
  * A thread owns a codeword, so that stores are coalesced and one query alone makes m * 2^nbits threads (48
  * blocks of the above). Where there are many queries it takes QUERIES of them at a time: the codeword is read
- * once for all, and their components are the same for a whole warp (8 bits) or few addresses of it (4). */
+ * once for all, and their components are the same for a whole warp (8 bits) or few addresses of it (4).
+ *
+ * nvcc 13.0, sm_90a, no shared memory, no spills: registers <1, 1> 32, <1, 4> 34, <8, 1> 32, <8, 4> 50. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rows.cuh"
