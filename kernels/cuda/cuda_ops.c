@@ -22,10 +22,10 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->list_move = sac_list_move_cuda;
     ops->probe = sac_probe_cuda;
     ops->probe_scratch = sac_probe_scratch_cuda;
-    ops->pq_scan_schedules = 1u << SAC_QUERY_MAJOR;
+    ops->pq_scan_schedules = 1u << SAC_QUERY_MAJOR | 1u << SAC_LIST_MAJOR;
     ops->pq_table = sac_pq_table_cuda;
-    ops->pq_scan = sac_pq_scan_queries_cuda;
-    ops->pq_scan_scratch = sac_pq_scan_queries_scratch_cuda;
+    ops->pq_scan = sac_pq_scan_cuda;
+    ops->pq_scan_scratch = sac_pq_scan_scratch_cuda;
     ops->linear_open = sac_linear_open_cuda;
     ops->linear_close = sac_linear_close_cuda;
     ops->linear = sac_linear_cuda;

@@ -17,11 +17,18 @@ set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/gather_distances.cu
   ${CMAKE_CURRENT_LIST_DIR}/linear.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_move.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_scan_bounds.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_scan_convert.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_scan_finish.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_scan_items.cu
+  ${CMAKE_CURRENT_LIST_DIR}/list_scan_pairs.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_write.cu
   ${CMAKE_CURRENT_LIST_DIR}/nearest.cu
   ${CMAKE_CURRENT_LIST_DIR}/norms.cu
   ${CMAKE_CURRENT_LIST_DIR}/panel.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_encode.cu
+  ${CMAKE_CURRENT_LIST_DIR}/pq_scan.cu
+  ${CMAKE_CURRENT_LIST_DIR}/pq_scan_lists.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_scan_queries.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_table.cu
   ${CMAKE_CURRENT_LIST_DIR}/probe.cu
