@@ -15,7 +15,11 @@
  * order, and sums of the tensor cores, which are cut off instead of rounded). A few more than k rows are
  * kept. If the nearest row that was not kept, less e, is still farther than the k-th exact distance, then the
  * answer is proven to be the exact one. Else - when more rows than kept lie within e of the k-th, as with
- * many equal vectors - the query goes through the stream. */
+ * many equal vectors - the query goes through the stream.
+ *
+ * nvcc 13.0, sm_90a: 48 registers, 1.2 KB of shared memory and 8 bytes dynamic for each key that the lists of
+ * a query can hold, no spills: five blocks of 256 a multiprocessor for batches, one of 1024 for few queries.
+ * Expected, never measured: 10 k x 1 M x 128, k = 10, in 6 ms, nearly all of it products. */
 #include "kernels/cuda/shortlist_finish.cuh"
 
 #include "kernels/cuda/launch.cuh"

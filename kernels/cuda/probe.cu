@@ -11,7 +11,11 @@
  * then a block a query computes the exact distances of what was chosen, sorts, and takes from the front until
  * both nprobes and needs are met. A product's distance is wrong by at most 2^-10 (|q|^2 + |c|^2) (panel.cuh),
  * a fifth of what the contract allows two of them together, and a few more than `width` are chosen besides.
- */
+ *
+ * nvcc 13.0, sm_90a: 46 registers, 1.4 KB of shared memory and 8 bytes dynamic for each key that the lists of
+ * a query can hold, no spills (sm_120: 4 bytes): five blocks of 256 a multiprocessor for batches, one of 1024
+ * for few queries. Expected, never measured: 0.4 ms for the batch above (0.25 products, 0.13 here, the rest
+ * panels and launches), 15 us for the one query (5 the stream, 6 here, two launches). */
 #include "kernels/cuda/shortlist_finish.cuh"
 
 #include "kernels/cuda/launch.cuh"

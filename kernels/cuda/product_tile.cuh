@@ -219,13 +219,45 @@ static __device__ __forceinline__ bool sac_product_next(struct sac_product *p, s
         else
             __syncthreads();
         sac_product_load(p);
+        if (steps >= SAC_PRODUCT_DEPTH / 16) { /* known to be whole, fragments are fetched a step ahead */
 #pragma unroll
-        for (uint32_t depth = 0; depth < SAC_PRODUCT_DEPTH / 16; depth++)
-            if (depth < steps)
+            for (uint32_t depth = 0; depth < SAC_PRODUCT_DEPTH / 16; depth++)
                 sac_product_step(rows, columns, depth, sums);
+        } else {
+#pragma unroll 1
+            for (uint32_t depth = 0; depth < steps; depth++)
+                sac_product_step(rows, columns, depth, sums);
+        }
         p->stage = (p->stage + 1) % SAC_PRODUCT_STAGES;
     }
     return true;
+}
+
+/* Turns sums into distances, less |row|^2 for L2: bias + factor * sum. */
+static __device__ __forceinline__ void sac_product_distances(const struct sac_product *p, float factor,
+                                                             struct sac_product_sums *sums)
+{
+#pragma unroll
+    for (uint32_t j = 0; j < 8; j++) {
+        float2 bias = sac_product_bias(p, j);
+
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++)
+#pragma unroll
+            for (uint32_t e = 0; e < 4; e++)
+                sums->of[i][j][e] = fmaf(sums->of[i][j][e], factor, e % 2 == 0 ? bias.x : bias.y);
+    }
+}
+
+/* distances[bit], for registers have no addresses. */
+static __device__ __forceinline__ float sac_product_pick(const float *distances, uint32_t bit)
+{
+    float distance = 0.0f;
+
+#pragma unroll
+    for (uint32_t other = 0; other < 16; other++)
+        distance = other == bit ? distances[other] : distance;
+    return distance;
 }
 
 #endif

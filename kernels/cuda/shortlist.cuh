@@ -16,6 +16,12 @@
 #include "kernels/cuda/select.cuh"
 #include "kernels/cuda/warp.cuh"
 
+/* Whether a bitmap has the row; NULL: it has all. */
+static __device__ __forceinline__ bool sac_shortlist_allows(const uint64_t *bitmap, size_t row)
+{
+    return bitmap == NULL || (bitmap[row / 64] >> row % 64 & 1) != 0;
+}
+
 /* One thread. `room`: keys that a scan step may add; returns whether the list must be shortened first. */
 static __device__ __forceinline__ bool sac_shortlist_push(uint64_t *list, uint32_t *count, uint32_t capacity,
                                                           uint32_t room, float distance, uint32_t index)

@@ -30,7 +30,7 @@ struct sac_shortlist_args {
 struct sac_stream_split {
     uint32_t together;
     uint32_t steps;  /* that a block takes through all rows */
-    uint32_t blocks; /* that fill the device */
+    uint32_t blocks; /* that read at the full rate; more would make the second half longer */
     uint32_t lists;  /* there is memory for */
 };
 

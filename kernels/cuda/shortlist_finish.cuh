@@ -74,25 +74,29 @@ static __device__ __forceinline__ uint32_t sac_shortlist_finish_count(const stru
     return f->chosen != NULL ? *f->chosen_count : f->query_count;
 }
 
-/* Block: everything in the query's lists goes through the reservoir. Where it has room for all, warps need
- * not wait for each other. */
+/* Block: everything in the query's lists goes through the reservoir, each warp taking lists of its own. Where
+ * there is room for all of them, warps need not wait for each other. */
 static inline __device__ void sac_shortlist_collect(const struct sac_shortlist_finish *f, uint32_t at,
                                                     uint32_t slices, struct sac_reservoir *r)
 {
-    size_t first = (size_t)at * slices;
-    bool roomy = (uint64_t)slices * f->roomy <= f->places;
-    uint32_t step = roomy ? blockDim.x / 32 : 1, own = roomy ? sac_warp() : 0;
-    uint32_t stride = roomy ? 32 : blockDim.x, lane = roomy ? sac_lane() : threadIdx.x;
+    const size_t first = (size_t)at * slices;
+    const bool roomy = (uint64_t)slices * f->roomy <= f->places;
 
-    for (uint32_t slice = own; slice < slices; slice += step) {
-        const uint64_t *keys = f->keys + (first + slice) * f->capacity;
-        uint32_t n = f->counts[first + slice];
+    for (uint32_t slice = sac_warp(), base = 0;; base += 32) {
+        const uint64_t *keys;
+        uint32_t n = 0;
 
-        for (uint32_t base = 0; base < n; base += stride) {
-            sac_reservoir_push_key(r, base + lane < n ? keys[base + lane] : SAC_KEY_NONE);
-            if (!roomy)
-                sac_reservoir_room(r, blockDim.x);
+        for (; slice < slices; slice += blockDim.x / 32, base = 0) {
+            n = f->counts[first + slice];
+            if (base < n)
+                break;
         }
+        if (roomy ? slice >= slices : !__syncthreads_or(slice < slices))
+            break;
+        keys = f->keys + (first + slice) * f->capacity + base;
+        sac_reservoir_push_key(r, slice < slices && base + sac_lane() < n ? keys[sac_lane()] : SAC_KEY_NONE);
+        if (!roomy)
+            sac_reservoir_room(r, blockDim.x);
     }
 }
 

@@ -6,7 +6,12 @@
  *
  * A block has a slice of the rows and up to 8 queries, which lie in shared memory. 8 lanes take ROWS rows at
  * a time, each 16 bytes of every row; a load of a query (the four groups of a warp read the same: no bank
- * conflict) serves ROWS rows. Sums are folded across the lanes so that each ends with its share of them. */
+ * conflict) serves ROWS rows. Sums are folded across the lanes so that each ends with its share of them.
+ *
+ * nvcc 13.0, sm_90a: 72 to 96 registers for one query, 91 to 128 for 8; 256 bytes of shared memory and 4 dim
+ * a query dynamic; no spills (sm_86 and sm_89: 4 bytes for 8 queries and f16): two blocks a multiprocessor; 8
+ * loads of 16 bytes in flight a thread for one query, 32 KB a block, where 20 KB cover the memory's latency.
+ */
 #include "kernels/cuda/shortlist.h"
 
 #include "kernels/cuda/launch.cuh"
@@ -57,11 +62,6 @@ struct stream_queries {
     unsigned long long nearest[QUERIES_MOST];
 };
 
-static __device__ bool allowed(const uint64_t *bitmap, size_t row)
-{
-    return bitmap == NULL || (bitmap[row / 64] >> row % 64 & 1) != 0;
-}
-
 template <uint32_t QUERIES>
 static __device__ void queries_load(const struct stream *a, uint32_t first, uint32_t count,
                                     struct stream_queries *shared, float *queries)
@@ -98,8 +98,8 @@ static __device__ __forceinline__ bool offer(const struct stream *a, struct stre
             atomicMin(&shared->nearest[q], (unsigned long long)key);
         return false;
     }
-    if (distance >= shared->limits[q] || id == UINT32_MAX || !allowed(a->live, row) ||
-        (a->filters != NULL && !allowed(a->filters[id], row)))
+    if (distance >= shared->limits[q] || id == UINT32_MAX || !sac_shortlist_allows(a->live, row) ||
+        (a->filters != NULL && !sac_shortlist_allows(a->filters[id], row)))
         return false;
     return sac_shortlist_push(a->keys + list * a->capacity, &shared->counts[q], a->capacity,
                               SAC_STREAM_STEP_MOST, distance, (uint32_t)row);
@@ -197,7 +197,7 @@ template <sac_dtype DTYPE, bool WIDE, uint32_t QUERIES>
 static cudaError_t launch_queries(cudaStream_t stream, const struct stream *a)
 {
     size_t bytes = (size_t)QUERIES * a->dim * sizeof(float);
-    uint32_t grid = a->split.blocks;
+    uint32_t grid = 2 * a->split.blocks; /* that is how many fit at once */
 
     if (a->nearest == NULL)
         return SAC_LAUNCH((stream_kernel<DTYPE, WIDE, QUERIES, false>), grid, THREADS, bytes, stream, *a);
@@ -222,7 +222,7 @@ struct sac_stream_split sac_stream_split_of(const sac_device *d, uint32_t dim, s
     bool several = count > 2 && (size_t)QUERIES_MOST * dim * sizeof(float) <= SHARED_MOST;
     uint32_t together = several ? QUERIES_MOST : 1, step = rows_a_step(together);
     struct sac_stream_split split = {together, (uint32_t)((row_count + step - 1) / step),
-                                     2 * ((const sac_cuda_device *)d)->multiprocessors, lists};
+                                     ((const sac_cuda_device *)d)->multiprocessors, lists};
 
     return split;
 }

@@ -26,6 +26,12 @@ static const struct kernel_case probe_cases[] = {
     {.n = 1000, .dim = 128, .k = 32, .queries = 70},
     {.n = 1000, .dim = 65, .k = 100, .queries = 40, .distance = IP},
     {.n = 4500, .dim = 8, .k = 4096, .queries = 3},
+    /* around tiles of 128 x 128 x 64, one and several, and rows too long to stay in shared memory */
+    {.n = 128, .dim = 64, .k = 16, .queries = 128},
+    {.n = 129, .dim = 63, .k = 129, .queries = 129},
+    {.n = 2100, .dim = 200, .k = 10, .queries = 17},
+    {.n = 300, .dim = 1500, .k = 5, .queries = 20, .distance = IP},
+    {.n = 1800, .dim = 2, .k = 900, .queries = 18},
     {.n = 1024, .dim = 128, .k = 64, .queries = 1, .flags = CASE_BENCH},
     {.n = 4096, .dim = 768, .k = 64, .queries = 1, .flags = CASE_BENCH},
     {.n = 4096, .dim = 128, .k = 64, .queries = 1000, .flags = CASE_BENCH},

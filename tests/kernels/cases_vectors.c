@@ -71,6 +71,12 @@ static const struct kernel_case assign_cases[] = {
     {.n = 200, .dim = 40, .k = 64, .flags = CASE_DUPLICATES},
     {.n = 50, .dim = 511, .k = 65},
     {.n = 1000, .dim = 5, .k = 1000},
+    {.n = 128, .dim = 64, .k = 128},
+    {.n = 129, .dim = 65, .k = 129, .flags = CASE_NAN},
+    {.n = 1, .dim = 130, .k = 600},
+    {.n = 150, .dim = 1500, .k = 300},
+    {.n = 300, .dim = 1, .k = 2000}, /* so close that products cannot tell */
+    {.n = 40, .dim = 7, .k = 1, .flags = CASE_NAN},
     {.n = 20000, .dim = 128, .k = 1024, .flags = CASE_BENCH},
     {.n = 4000, .dim = 768, .k = 1024, .flags = CASE_BENCH},
 };
@@ -234,6 +240,11 @@ static const struct kernel_case nearest_cases[] = {
     {.n = 6000, .dim = 16, .k = 20, .queries = 50, .flags = CASE_NORMS | CASE_DUPLICATES},
     {.n = 3000, .dim = 48, .k = 30, .queries = 45, .flags = CASE_NORMS | CASE_FILTERS | CASE_LIVE},
     {.n = 1000, .dim = 70, .k = 10, .queries = 20, .flags = CASE_NORMS, .dtype = SAC_I8},
+    {.n = 127, .dim = 64, .k = 4, .queries = 128},
+    {.n = 385, .dim = 66, .k = 30, .queries = 129, .flags = CASE_FILTERS},
+    {.n = 700, .dim = 1030, .k = 9, .queries = 17, .dtype = SAC_F16, .distance = IP},
+    {.n = 2500, .dim = 12, .k = 700, .queries = 18, .flags = CASE_LIVE},
+    {.n = 2000, .dim = 1, .k = 10, .queries = 20}, /* so close that products cannot tell */
     {.n = 1024, .dim = 128, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 4096, .dim = 768, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 200000, .dim = 128, .k = 10, .queries = 1, .flags = CASE_BENCH},
