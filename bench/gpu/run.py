@@ -7,8 +7,8 @@
                                    build/gpu-pack.tar.xz, for a machine that has a CUDA toolkit and none of our libraries
 
 Steps: parity (every operation against its plain C twin), engine (its tests with their index on the GPU), system (the
-program from outside), sanitize (compute-sanitizer's four tools on small shapes), limits (what the chip can do), kernels
-(every operation's rate), search (recall against queries a second by batch), peer (exact search in PyTorch).
+program from outside), sanitize (compute-sanitizer's four tools on small shapes), resources (registers and spills of each
+kernel, as compiled), limits (what the chip can do), kernels (every operation's rate), search (recall against queries a second by batch), peer (exact search in PyTorch).
 What a step needs and is not there is named, and the step skipped. Logs go to build/gpu/; figures and how each step
 ended go to bench/results/gpu-<chip>-<date>.json and .md, and to the folder $OUT where that is set.
 Exits with 1 when a step failed.
@@ -218,6 +218,11 @@ def sanitize(run: Run, step: Step) -> None:
 # ---- how fast? -----------------------------------------------------------------------------------------------------
 
 
+def resources(run: Run, step: Step) -> None:
+    tool("nvcc")
+    run.figures["resources"] = json.loads(run.call(step, 300, sys.executable, "bench/gpu/resources.py", "--json"))
+
+
 def limits(run: Run, step: Step) -> None:
     if not (run.bin / "bench_gpu_limits").exists():
         raise Missing("bench_gpu_limits was not built: it needs nvcc")
@@ -332,7 +337,7 @@ def main() -> int:
         say(f"gpu: building: {error}. Where this machine has not the libraries that README.md lists under Requirements, make\n"
             "gpu: build/gpu-pack.tar.xz with ./dev gpu --pack on one that has them, and bring it here")
         return 1
-    for work in (parity, engine, system, sanitize, limits, kernels, search, peer):
+    for work in (parity, engine, system, sanitize, resources, limits, kernels, search, peer):
         run.step(work.__name__, lambda step, work=work: work(run, step))
     keep(run)
     return 1 if run.failed else 0
