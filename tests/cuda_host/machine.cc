@@ -87,6 +87,7 @@ void machine::run(const grid &g, const std::function<void()> &body)
     shared_ = g.shared_bytes > 0 ? static_cast<unsigned char *>(aligned(128, g.shared_bytes)) : nullptr;
     count_up(warps_, (thread_count_ + 31) / 32);
     count_up(lanes_, 32);
+    warp_lanes_.resize(warps_.size());
     if (order_ == order::reverse) {
         std::reverse(warps_.begin(), warps_.end());
         std::reverse(lanes_.begin(), lanes_.end());
@@ -128,6 +129,8 @@ void machine::run_block()
         t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         t.groups = 0;
     }
+    for (size_t w = 0; w < warp_lanes_.size(); w++)
+        warp_lanes_[w] = {thread_count_ - w * 32 < 32 ? (1u << thread_count_ % 32) - 1 : ~0u, 0};
     std::memset(named_, 0, sizeof named_);
     live_ = thread_count_;
     at_block_ = 0;
@@ -200,6 +203,7 @@ void machine::thread_ended()
         kernel_fault(here(), "a thread ends with %zu asynchronous copies that nobody waited for",
                      t.copies.size());
     t.state = thread_state::exited;
+    warp_lanes_[current_ / 32].alive &= ~(1u << current_ % 32);
     live_--;
 }
 
@@ -225,15 +229,12 @@ void machine::check_mask(const char *what, uint32_t mask, site where)
 
     if ((mask >> (current_ & 31u) & 1u) == 0)
         kernel_fault(where, "%s with mask %08x, which does not name the calling lane", what, mask);
-    for (unsigned i = 0; i < 32; i++) {
-        if ((mask >> i & 1u) == 0)
-            continue;
-        if (base + i >= thread_count_)
-            kernel_fault(where, "%s with mask %08x names lane %u, which the block does not have", what, mask,
-                         i);
-        if (threads_[base + i].state == thread_state::exited)
-            kernel_fault(where, "%s with mask %08x names lane %u, which has exited", what, mask, i);
-    }
+    const uint32_t missing = mask & ~warp_lanes_[current_ / 32].alive;
+    if (missing == 0)
+        return;
+    const unsigned first = static_cast<unsigned>(__builtin_ctz(missing));
+    kernel_fault(where, "%s with mask %08x names lane %u, which %s", what, mask, first,
+                 base + first < thread_count_ ? "has exited" : "the block does not have");
 }
 
 bool machine::all_wait_alike(uint32_t mask) const
@@ -241,10 +242,11 @@ bool machine::all_wait_alike(uint32_t mask) const
     const device_thread &mine = threads_[current_];
     const device_thread *warp = &threads_[current_ & ~31u];
 
+    if (((warp_lanes_[current_ / 32].waiting | 1u << current_ % 32) & mask) != mask)
+        return false;
     for (unsigned i = 0; i < 32; i++)
         if ((mask >> i & 1u) != 0 && &warp[i] != &mine &&
-            (warp[i].state != thread_state::at_warp || warp[i].mask != mask || warp[i].what != mine.what ||
-             !(warp[i].where == mine.where)))
+            (warp[i].mask != mask || warp[i].what != mine.what || !(warp[i].where == mine.where)))
             return false;
     return true;
 }
@@ -260,6 +262,7 @@ void machine::warp_collective(const char *what, uint32_t mask, void *mine, warp_
     t.mask = mask;
     t.mine = mine;
     if (!all_wait_alike(mask)) {
+        warp_lanes_[current_ / 32].waiting |= 1u << current_ % 32;
         park(thread_state::at_warp);
         return;
     }
@@ -269,6 +272,7 @@ void machine::warp_collective(const char *what, uint32_t mask, void *mine, warp_
             lanes[i] = (mask >> i & 1u) != 0 ? warp[i].mine : nullptr;
         action(lanes, mask);
     }
+    warp_lanes_[current_ / 32].waiting &= ~mask;
     for (unsigned i = 0; i < 32; i++)
         if ((mask >> i & 1u) != 0)
             warp[i].state = thread_state::ready;
@@ -285,15 +289,12 @@ block_votes machine::block_barrier(const char *what, int predicate, site where)
     t.what = what;
     t.where = where;
     t.predicate = predicate;
-    for (unsigned i = 0; at_block_ > 0 && i < thread_count_; i++) {
-        const device_thread &other = threads_[i];
-        if (other.state != thread_state::at_block)
-            continue;
-        if (other.what != what || !(other.where == where))
-            kernel_fault(where, "%s, while thread %u waits at %s of %s:%d", what, i, other.what,
-                         other.where.file, other.where.line);
-        break;
-    }
+    if (at_block_ == 0)
+        first_at_block_ = current_;
+    const device_thread &first = threads_[first_at_block_];
+    if (first.what != what || !(first.where == where))
+        kernel_fault(where, "%s, while thread %u waits at %s of %s:%d", what, first_at_block_, first.what,
+                     first.where.file, first.where.line);
     votes_ += predicate != 0;
     at_block_++;
     if (at_block_ < thread_count_)

@@ -48,6 +48,11 @@ struct device_thread {
     unsigned groups;
 };
 
+/* The lanes of a warp, a bit each. */
+struct warp_lanes {
+    uint32_t alive, waiting;
+};
+
 struct named_state {
     unsigned arrived, expected;
 };
@@ -104,7 +109,8 @@ class machine
     const std::function<void()> *body_ = nullptr;
     std::vector<device_thread> threads_;
     unsigned thread_count_ = 0, current_ = 0, live_ = 0;
-    unsigned at_block_ = 0;
+    std::vector<warp_lanes> warp_lanes_;
+    unsigned at_block_ = 0, first_at_block_ = 0;
     int votes_ = 0;
     block_votes result_ = {0, 0};
     named_state named_[16];

@@ -21,7 +21,7 @@ struct site {
 
     bool operator==(const site &other) const
     {
-        return line == other.line && std::strcmp(file, other.file) == 0;
+        return line == other.line && (file == other.file || std::strcmp(file, other.file) == 0);
     }
 };
 
