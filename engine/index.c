@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define CHUNK_ROWS 4096u /* added under one lock */
+#define CHUNK_ROWS_LEAST 64u
+#define CHUNK_ROWS_DEVICE 32768u /* where device memory is not the host's */
 #define LENGTH_SQUARED_MAX 1e36f
 #define LENGTH_SQUARED_MIN 1e-30f /* for cosine */
 #define F16_MAX 65504.0f
@@ -73,6 +75,17 @@ static sac_status check_stored(const sac_index *index, const float *x, size_t i,
                             "or Refine(SQ8)",
                             i, d, (double)x[d]);
     return SAC_OK;
+}
+
+size_t sac_index_chunk_rows(const sac_index *index)
+{
+    size_t floats = (size_t)index->dim + index->spec.coded_dim + index->spec.m + 8;
+    size_t rows = index->workspaces.share / 4 / (floats * sizeof(float));
+
+    if (sac_device_host_visible(index->device))
+        return CHUNK_ROWS;
+    rows = rows > CHUNK_ROWS_LEAST ? rows : CHUNK_ROWS_LEAST;
+    return rows < CHUNK_ROWS_DEVICE ? rows : CHUNK_ROWS_DEVICE;
 }
 
 static sac_status prepare(const sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
@@ -195,12 +208,27 @@ static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t 
     return st == SAC_OK ? sac_span_push(ws, out) : st;
 }
 
+/* Rows to learn from: as many as are of use, and as a quarter of a device's own memory holds twice. */
+static size_t sample_limit(const sac_index *index, const sac_index_spec *spec)
+{
+    size_t most = sac_ivf_train_max(spec), least = sac_ivf_train_min(spec);
+    sac_device_memory memory;
+    uint64_t held;
+
+    if (sac_device_host_visible(index->device))
+        return most;
+    sac_device_memory_describe(index->device, &memory);
+    held = memory.budget / 4 / (2 * index->dim * sizeof(float));
+    most = held < most ? (size_t)held : most;
+    return most > least ? most : least;
+}
+
 static sac_status train_ivf(sac_index *index, sac_workspace *ws, const sac_index_spec *spec, size_t n,
                             const float *vectors, sac_progress_meter *meter, sac_ivf **out)
 {
     sac_span sample;
     size_t count;
-    sac_status st = draw_sample(index, ws, n, vectors, sac_ivf_train_max(spec), &sample, &count);
+    sac_status st = draw_sample(index, ws, n, vectors, sample_limit(index, spec), &sample, &count);
 
     if (st == SAC_OK)
         st = sac_ivf_open(index->device, index->dim, index->metric, spec, out, ws->err);
@@ -428,13 +456,18 @@ static sac_status delete_labels(sac_index *index, sac_workspace *ws, size_t n, c
 static sac_status add(sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
                       const uint64_t *labels, sac_progress_meter *meter)
 {
-    size_t done = 0, removed;
+    size_t done = 0, chunk = sac_index_chunk_rows(index), removed;
     sac_status st = SAC_OK;
 
     while (st == SAC_OK && done < n) {
-        size_t rows = n - done < CHUNK_ROWS ? n - done : CHUNK_ROWS;
+        size_t rows = n - done < chunk ? n - done : chunk;
         st = add_chunk(index, ws, rows, vectors + done * index->dim, labels + done);
         sac_workspace_reset(ws);
+        if (st == SAC_DEVICE_MEMORY && rows > CHUNK_ROWS_LEAST) { /* again, with half as many */
+            chunk = rows / 2;
+            st = SAC_OK;
+            continue;
+        }
         if (st != SAC_OK) {
             (void)delete_labels(index, ws, done, labels, &removed); /* all or nothing */
             return st;

@@ -1,5 +1,6 @@
 /* Reading an index from disk; index_file.h has the format. Nothing in the file is believed: every number is
  * checked before it sizes or indexes anything. */
+#include "engine/calibrate.h"
 #include "engine/index_file.h"
 #include "engine/index_state.h"
 
@@ -11,8 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
-
-#define CHUNK_ROWS 4096u
 
 struct reader {
     const char *path;
@@ -389,7 +388,7 @@ static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
     sac_index *index = r->index;
     bool in_file = (r->header.flags & SAC_FILE_VECTORS) != 0;
     uint64_t *gone = sac_workspace_host(r->ws, in_file ? 0 : r->header.count, sizeof *gone);
-    size_t gone_count = 0;
+    size_t gone_count = 0, chunk = sac_index_chunk_rows(index);
     sac_status st =
         gone == NULL ? r->ws->status : sac_vectors_reserve(&index->vectors, r->ws, r->header.count);
 
@@ -397,8 +396,8 @@ static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
         return sac_fail(r->err, SAC_INVALID_ARGUMENT, "%s was saved without its vectors: they must be given",
                         r->path);
     open_section(r, SAC_SECTION_VECTORS);
-    for (size_t first = 0; st == SAC_OK && first < r->header.count; first += CHUNK_ROWS) {
-        size_t n = r->header.count - first < CHUNK_ROWS ? r->header.count - first : CHUNK_ROWS;
+    for (size_t first = 0; st == SAC_OK && first < r->header.count; first += chunk) {
+        size_t n = r->header.count - first < chunk ? r->header.count - first : chunk;
         sac_workspace_mark mark = sac_workspace_save(r->ws);
         if (in_file)
             st = vectors_from_file(r, first, n);
@@ -443,6 +442,8 @@ static sac_status load(struct reader *r, sac_device *device, sac_vector_fn fn, v
         st = get_ivf(r);
     if (st == SAC_OK)
         st = get_vectors(r, fn, context);
+    if (st == SAC_OK && r->index->labels.live_count >= SAC_CALIBRATE_COUNT_MIN)
+        st = sac_index_calibrate(r->index, r->ws);
     sac_workspace_give_back(&r->index->workspaces, r->ws);
     return st;
 }

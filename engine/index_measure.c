@@ -8,8 +8,7 @@
  * One scan per nprobe serves every depth: candidates come in the order of their coded distance, so what a
  * depth d would have found are those among the first d, and re-ranking puts every true neighbour among them
  * first. */
-#include "engine/index_state.h"
-
+#include "engine/calibrate.h"
 #include "engine/progress.h"
 #include "engine/random.h"
 
@@ -296,14 +295,16 @@ static sac_status measure_and_keep(sac_index *index, sac_progress_fn progress, v
         steps++;
     sac_progress_begin(&meter, progress, context, "measure", steps);
     st = measure(index, ws, &meter, &curve);
-    sac_workspace_give_back(&index->workspaces, ws);
     if (st == SAC_OK) {
         pthread_rwlock_wrlock(&index->lock);
         index->curve = curve;
         pthread_rwlock_unlock(&index->lock);
+        if (index->labels.live_count >= SAC_CALIBRATE_COUNT_MIN)
+            st = sac_index_calibrate(index, ws);
         if (meter.state.done < steps) /* it was enough earlier */
             (void)sac_progress_step(&meter, steps, 0);
     }
+    sac_workspace_give_back(&index->workspaces, ws);
     return st;
 }
 

@@ -205,8 +205,10 @@ static void put_vectors(struct writer *w)
         uint32_t left = labels->slot_count - first,
                  rows = left < vectors->page_rows ? left : vectors->page_rows;
         sac_workspace_mark mark = sac_workspace_save(w->ws);
-        const unsigned char *page = pull(w, sac_vectors_row(vectors, first), rows * row);
+        const unsigned char *page = sac_vectors_row(vectors, first);
 
+        if (!sac_vectors_on_host(vectors, first))
+            page = pull(w, page, rows * row);
         for (uint32_t i = 0; page != NULL && i < rows; i++)
             if (sac_labels_live(labels, first + i))
                 put(w, page + i * row, row);

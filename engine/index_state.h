@@ -52,6 +52,10 @@ static inline uint64_t sac_index_layout(const sac_index *index)
 sac_status sac_index_check_vector(const sac_index *index, const float *x, const char *what, size_t i,
                                   sac_error *err);
 
+/* Vectors that are coded and stored together: so many that the device is busy, so few that what they need
+ * beside the index is a small share of its memory. */
+size_t sac_index_chunk_rows(const sac_index *index);
+
 /* Copies a checked vector, scaled to length 1 for cosine. */
 void sac_index_copy_vector(const sac_index *index, const float *x, float *to);
 

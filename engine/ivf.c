@@ -12,12 +12,20 @@
 #define COARSE_SAMPLE_PER_LIST 96u
 #define COARSE_ITERATIONS 10u
 #define PQ_ITERATIONS 8u
+#define LIST_MAJOR_GUESS 8.0f /* until it is measured */
 
 /* ---- making and training ---------------------------------------------------------------------------- */
 
 static size_t codebook_count(const sac_pq_shape *pq)
 {
     return ((size_t)pq->m << pq->nbits) * pq->dsub;
+}
+
+static float first_guess(const struct sac_ops *ops)
+{
+    if ((ops->pq_scan_schedules & 1u << SAC_LIST_MAJOR) == 0)
+        return INFINITY;
+    return (ops->pq_scan_schedules & 1u << SAC_QUERY_MAJOR) != 0 ? LIST_MAJOR_GUESS : 0;
 }
 
 sac_status sac_ivf_open(sac_device *device, uint32_t dim, sac_metric metric, const sac_index_spec *spec,
@@ -35,6 +43,7 @@ sac_status sac_ivf_open(sac_device *device, uint32_t dim, sac_metric metric, con
     ivf->dim = dim;
     ivf->coded_dim = spec->coded_dim;
     ivf->nlist = spec->nlist;
+    ivf->list_major_from = first_guess(sac_device_ops(device));
     ivf->pq = (sac_pq_shape){.m = spec->m, .nbits = spec->nbits, .dsub = spec->coded_dim / spec->m};
     st = sac_lists_init(&ivf->lists, device, ivf->pq, ivf->nlist, err);
     if (st == SAC_OK)
@@ -282,13 +291,18 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
 {
     uint32_t most = ivf->nlist < SAC_PROBES_MAX ? ivf->nlist : SAC_PROBES_MAX;
 
+    uint64_t probes = 0;
+
     *out = (sac_ivf_batch){.n = n, .x = *x, .width = width, .setting_stride = (n + 15) / 16 * 16};
     for (size_t q = 0; q < n; q++) {
+        probes += queries[q].nprobe;
         uint32_t depth = (queries[q].depth + 15) / 16 * 16;
         out->width = queries[q].nprobe > out->width ? queries[q].nprobe : out->width;
         out->stride = depth > out->stride ? depth : out->stride;
     }
     out->width = out->width < most ? out->width : most;
+    if ((float)probes / (float)ivf->nlist >= ivf->list_major_from)
+        out->schedule = SAC_LIST_MAJOR;
     out->distance = sac_workspace_device(ws, n * out->stride, sizeof *out->distance);
     out->slot = sac_workspace_device(ws, n * out->stride, sizeof *out->slot);
     if (out->distance == NULL || out->slot == NULL ||

@@ -30,6 +30,9 @@ typedef struct sac_ivf {
     float *codebook;       /* device [m][2^nbits][dsub] */
     sac_rotation rotation; /* identity where there is none */
     sac_lists lists;
+    /* The mean number of queries that probe a list from which each list is decoded once for all of them
+     * (calibrate.h); INFINITY: never. */
+    float list_major_from;
 } sac_ivf;
 
 sac_status sac_ivf_open(sac_device *device, uint32_t dim, sac_metric metric, const sac_index_spec *spec,

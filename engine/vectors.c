@@ -31,6 +31,11 @@ static bool is_on_host(const sac_vectors *vectors, size_t page)
     return vectors->on_host[page / 64] >> page % 64 & 1;
 }
 
+bool sac_vectors_on_host(const sac_vectors *vectors, uint32_t slot)
+{
+    return sac_device_host_visible(vectors->device) || is_on_host(vectors, slot / vectors->page_rows);
+}
+
 void sac_vectors_free(sac_vectors *vectors)
 {
     void **pages = vectors->pages.host;
@@ -225,7 +230,10 @@ sac_status sac_vectors_load(sac_vectors *vectors, sac_workspace *ws, uint32_t fi
         unsigned char *to = (unsigned char *)sac_vectors_row(vectors, (uint32_t)slot);
 
         count = n - i < left ? n - i : left;
-        st = sac_stream_upload(ws->stream, to, (const unsigned char *)rows + i * row, count * row);
+        if (sac_vectors_on_host(vectors, (uint32_t)slot))
+            memcpy(to, (const unsigned char *)rows + i * row, count * row);
+        else
+            st = sac_stream_upload(ws->stream, to, (const unsigned char *)rows + i * row, count * row);
     }
     if (st != SAC_OK)
         return sac_fail(ws->err, st, "cannot copy vectors to the device: %s", sac_status_text(st));

@@ -63,6 +63,9 @@ static inline size_t sac_vectors_row_bytes(const sac_vectors *vectors)
     return sac_row_bytes(vectors->dtype, vectors->dim);
 }
 
+/* Whether a slot's page lies in memory that the host reads as it is. */
+bool sac_vectors_on_host(const sac_vectors *vectors, uint32_t slot);
+
 /* A row as it is stored. */
 static inline const unsigned char *sac_vectors_row(const sac_vectors *vectors, uint32_t slot)
 {

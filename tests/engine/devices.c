@@ -2,6 +2,7 @@
  * index is made on one, carried over in its file, and both are asked the same in every way that there is.
  * What is re-ranked must come back the same; distances of codes may differ as far as the scan's contract
  * allows. */
+#include "engine/calibrate.h"
 #include "tests/engine/vector_set.h"
 
 #include <math.h>
@@ -215,12 +216,71 @@ static void it_measures_and_keeps_what_it_holds(void **state)
     discard(p);
 }
 
+/* Where a device has both schedules, either may be taken for any batch. */
+static void lists_are_scanned_either_way(void **state)
+{
+    struct pair *p = make(true, SAC_METRIC_COSINE, "OPQ4,IVF6,PQ4x5");
+    sac_workspace *ws;
+    sac_error error;
+
+    (void)state;
+    if ((sac_device_ops(p->device)->pq_scan_schedules & 1u << SAC_LIST_MAJOR) != 0) {
+        p->got->ivf->list_major_from = 0;
+        ask_everything(p);
+        assert_ok(sac_workspace_borrow(&p->got->workspaces, &ws, &error));
+        assert_int_equal(sac_index_calibrate(p->got, ws), SAC_OK);
+        sac_workspace_give_back(&p->got->workspaces, ws);
+        assert_true(p->got->ivf->list_major_from > 0);
+    }
+    discard(p);
+}
+
+/* More than a device has room for: what is added comes in chunks, and the last pages stay on the host. */
+static void what_does_not_fit_stays_on_the_host(void **state)
+{
+    enum { ROWS = 1800, WIDE = 1024 };
+    sac_device_options options;
+    sac_device *device;
+    sac_index_info info;
+    float *x = calloc((size_t)ROWS * WIDE, sizeof *x);
+    uint64_t seed = 3, labels[ROWS];
+    sac_query *q = test_queries(x + (ROWS - 3) * WIDE, 2, WIDE, 3);
+    sac_index *index;
+
+    (void)state;
+    for (size_t i = 0; i < (size_t)ROWS * WIDE; i++)
+        x[i] = test_random(&seed);
+    for (uint64_t i = 0; i < ROWS; i++)
+        labels[i] = i;
+    sac_device_options_init(&options);
+    options.name = test_device_name("cpu");
+    options.memory = 7 << 20;
+    assert_ok(sac_device_open(&options, &device, err));
+    index = test_index(device, WIDE, SAC_METRIC_L2, "Flat");
+    assert_ok(sac_index_add(index, ROWS, x, labels, NULL, NULL, err));
+    sac_index_describe(index, &info);
+    assert_true((info.bytes_vectors_host > 0) == !sac_device_host_visible(device));
+    for (int time = 0; time < 3; time++) {
+        assert_ok(sac_index_search(index, q, 2, err));
+        for (uint64_t i = 0; i < 2; i++) {
+            assert_int_equal(q[i].hits[0].label, ROWS - 3 + i);
+            assert_true(q[i].hits[0].distance == 0);
+        }
+    }
+    test_queries_free(q);
+    sac_index_close(index);
+    sac_device_close(device);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_answers_as_the_twins_do),
+        cmocka_unit_test(lists_are_scanned_either_way),
         cmocka_unit_test(it_follows_changes),
         cmocka_unit_test(it_measures_and_keeps_what_it_holds),
+        cmocka_unit_test(what_does_not_fit_stays_on_the_host),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

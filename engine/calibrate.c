@@ -1,0 +1,112 @@
+#include "engine/calibrate.h"
+
+#include "engine/random.h"
+
+#include <math.h>
+#include <time.h>
+
+#define BATCH_LEAST 16u
+#define BATCH_MOST 4096u
+#define SECONDS_MAX 0.3 /* in all; a batch that was begun is finished */
+
+static double seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Stored vectors, drawn evenly, in the place of queries. */
+static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t n, sac_span *x)
+{
+    uint32_t *slots = sac_workspace_host(ws, n, sizeof *slots);
+    sac_random random = {index->seed + 5};
+    sac_status st;
+
+    if (slots == NULL || !sac_workspace_span(ws, n, index->dim * sizeof(float), x))
+        return ws->status;
+    for (size_t i = 0; i < n; i++)
+        do
+            slots[i] = (uint32_t)sac_random_below(&random, index->labels.slot_count);
+        while (!sac_labels_live(&index->labels, slots[i]));
+    st = sac_vectors_read(&index->vectors, ws, n, slots, x->device);
+    return st == SAC_OK ? sac_span_pull(ws, x) : st;
+}
+
+/* Time of one search of n queries; the second of two, so that memory and scratch are there. */
+static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t n, const sac_span *x,
+                              const sac_ivf_query *queries, sac_schedule schedule, double *out)
+{
+    sac_status st = SAC_OK;
+
+    for (int turn = 0; st == SAC_OK && turn < 2; turn++) {
+        sac_workspace_mark mark = sac_workspace_save(ws);
+        sac_ivf_batch batch;
+        double start;
+
+        st = sac_ivf_prepare(index->ivf, ws, n, x, queries, 1, &batch);
+        batch.schedule = schedule;
+        if (st == SAC_OK)
+            st = sac_workspace_wait(ws);
+        start = seconds();
+        if (st == SAC_OK)
+            st = sac_ivf_submit(index->ivf, ws, &batch);
+        if (st == SAC_OK)
+            st = sac_workspace_wait(ws);
+        *out = seconds() - start;
+        sac_workspace_restore(ws, mark);
+    }
+    return st;
+}
+
+/* The point between the last batch that query-major won and the first that list-major won. */
+static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size_t most, const sac_span *x,
+                                 const sac_ivf_query *queries, float *out)
+{
+    float probed = (float)queries[0].nprobe / (float)index->ivf->nlist; /* queries a list, of one query */
+    double began = seconds();
+    sac_status st = SAC_OK;
+
+    for (size_t n = BATCH_LEAST; n <= most; n *= 2) {
+        double by_query, by_list;
+        st = time_search(index, ws, n, x, queries, SAC_QUERY_MAJOR, &by_query);
+        if (st == SAC_OK)
+            st = time_search(index, ws, n, x, queries, SAC_LIST_MAJOR, &by_list);
+        if (st != SAC_OK)
+            break;
+        *out = (float)n * probed * (by_list < by_query ? sqrtf(0.5f) : sqrtf(2));
+        if (by_list < by_query || seconds() - began > SECONDS_MAX)
+            break;
+    }
+    return st == SAC_DEVICE_MEMORY ? SAC_OK : st; /* such batches are cut anyway */
+}
+
+sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
+{
+    const uint32_t both = 1u << SAC_QUERY_MAJOR | 1u << SAC_LIST_MAJOR;
+    sac_workspace_mark mark = sac_workspace_save(ws);
+    sac_ivf_query one = {.need = 10};
+    sac_ivf_query *queries;
+    sac_span x;
+    float crossover;
+    sac_status st;
+
+    if (index->ivf == NULL || (ws->ops->pq_scan_schedules & both) != both)
+        return SAC_OK;
+    crossover = index->ivf->list_major_from;
+    sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, index->ivf->nlist, &one.nprobe, &one.depth);
+    queries = sac_workspace_host(ws, BATCH_MOST, sizeof *queries);
+    st = queries == NULL ? ws->status : draw_queries(index, ws, BATCH_MOST, &x);
+    for (size_t i = 0; st == SAC_OK && i < BATCH_MOST; i++)
+        queries[i] = one;
+    if (st == SAC_OK)
+        st = find_crossover(index, ws, BATCH_MOST, &x, queries, &crossover);
+    if (st == SAC_OK) {
+        pthread_rwlock_wrlock(&index->lock);
+        index->ivf->list_major_from = crossover;
+        pthread_rwlock_unlock(&index->lock);
+    }
+    sac_workspace_restore(ws, mark);
+    return st;
+}
