@@ -437,6 +437,16 @@ static sac_status search_locked(const sac_index *index, sac_workspace *ws, sac_q
     return st;
 }
 
+/* Kinds that some query may be of, whatever the index holds: bit 1 << kind. */
+static unsigned kinds_of(const sac_query *queries, size_t n)
+{
+    unsigned kinds = 1u << BY_LISTS | 1u << EXACTLY;
+
+    for (size_t i = 0; i < n; i++)
+        kinds |= (unsigned)queries[i].no_rescore << BY_CODES | (unsigned)(queries[i].allow != NULL) << CHOSEN;
+    return kinds;
+}
+
 sac_status sac_index_search(const sac_index *shared, sac_query *queries, size_t n, sac_error *err)
 {
     sac_index *index = (sac_index *)shared; /* for its locks and idle workspaces only */
@@ -453,7 +463,7 @@ sac_status sac_index_search(const sac_index *shared, sac_query *queries, size_t 
     if (st != SAC_OK)
         return st;
     for (enum kind kind = 0; kind < KINDS; kind++)
-        for (size_t next = 0; st == SAC_OK && next < n;) {
+        for (size_t next = (kinds_of(queries, n) >> kind & 1) != 0 ? 0 : n; st == SAC_OK && next < n;) {
             pthread_rwlock_rdlock(&index->lock);
             st = search_locked(index, ws, queries, n, kind, &limit, &next);
             pthread_rwlock_unlock(&index->lock);
