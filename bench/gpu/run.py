@@ -238,7 +238,7 @@ def kernels(run: Run, step: Step) -> None:
 
 def shapes(run: Run) -> list[str]:
     if os.environ.get("SACCADE_CUDA__MODULE"):
-        return ["2kx32"]
+        return ["1kx16"]
     return ["1Mx96", "1Mx768"] if run.options.quick else ["1Mx96", "1Mx128", "1Mx512", "1Mx768", "10Mx96"]
 
 
@@ -250,6 +250,8 @@ def search(run: Run, step: Step) -> None:
     for i, shape in enumerate(shapes(run)):
         answer = BUILD / f"search-{shape}.json"
         extra = ["--dump", dump] if i == 0 else []
+        if os.environ.get("SACCADE_CUDA__MODULE"):
+            extra += ["--queries", 20, "--batch", "1,10", "--spec", "IVF16,PQ4", "--recall", 0.9]
         run.call(step, 200, run.bin / "bench_gpu_search", "--device", run.device, "--shape", shape, "--json", answer,
                  "--seconds", 0.3 if run.options.quick else 0.7, *extra)
         sets += json.loads(answer.read_text())["sets"]

@@ -2,7 +2,8 @@
  * any device: the table that says what a GPU is worth.
  *
  *   bench_gpu_search [--device cuda:0] [--shape 1Mx96]... [--spec auto] [--recall 0.9,0.95,0.99]
- *                    [--batch 1,10,100,1000,10000] [--seconds 1] [--base FILE --query FILE]
+ *                    [--batch 1,10,100,1000,10000] [--queries 10000] [--seconds 1]
+ *                    [--base FILE --query FILE]
  *                    [--json FILE] [--dump DIR]
  *
  * A shape is ROWSxDIM, rows with k or M. --base and --query take vectors from files instead. The truth is
@@ -22,7 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { K = 10, LIST_MAX = 16, QUERIES = 10000, TRUTH_QUERIES = 1000, TIMES_MAX = 1 << 18 };
+enum { K = 10, LIST_MAX = 16, TRUTH_QUERIES = 1000, TIMES_MAX = 1 << 18 };
 #define CHUNK_ROWS ((size_t)1 << 20)
 
 struct list {
@@ -35,6 +36,7 @@ struct options {
     const char *shapes[LIST_MAX];
     int shape_count;
     struct list recalls, batches;
+    size_t queries;
     double seconds;
 };
 
@@ -103,7 +105,7 @@ static void set_from_files(struct set *set, const struct options *o)
              strrchr(o->base, '/') ? strrchr(o->base, '/') + 1 : o->base);
 }
 
-static void set_from_shape(struct set *set, const char *shape)
+static void set_from_shape(struct set *set, const char *shape, size_t queries)
 {
     char *end;
     double rows = strtod(shape, &end);
@@ -114,7 +116,7 @@ static void set_from_shape(struct set *set, const char *shape)
     set->dim = *end == 'x' ? (uint32_t)strtoul(end + 1, NULL, 10) : 0;
     if (set->rows < 1000 || set->dim == 0 || set->dim > SAC_DIM_MAX)
         fail("a shape is ROWSxDIM, 1Mx96 for example");
-    set->query_count = QUERIES;
+    set->query_count = queries;
     clusters_make(&set->clusters, set->dim, set->rows, 1);
     set->queries = need(set->query_count, set->dim * sizeof(float));
     clusters_rows(&set->clusters, 1, 0, set->query_count, set->threads, set->queries);
@@ -374,20 +376,16 @@ static void parse_list(struct list *list, const char *text)
 
 static void parse(int argc, char **argv, struct options *o)
 {
-    static const struct option longs[] = {{"device", required_argument, NULL, 'd'},
-                                          {"shape", required_argument, NULL, 's'},
-                                          {"spec", required_argument, NULL, 'S'},
-                                          {"recall", required_argument, NULL, 'r'},
-                                          {"batch", required_argument, NULL, 'b'},
-                                          {"seconds", required_argument, NULL, 't'},
-                                          {"json", required_argument, NULL, 'j'},
-                                          {"dump", required_argument, NULL, 'D'},
-                                          {"base", required_argument, NULL, 'B'},
-                                          {"query", required_argument, NULL, 'q'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {
+        {"device", required_argument, NULL, 'd'},  {"shape", required_argument, NULL, 's'},
+        {"spec", required_argument, NULL, 'S'},    {"recall", required_argument, NULL, 'r'},
+        {"batch", required_argument, NULL, 'b'},   {"seconds", required_argument, NULL, 't'},
+        {"json", required_argument, NULL, 'j'},    {"dump", required_argument, NULL, 'D'},
+        {"base", required_argument, NULL, 'B'},    {"query", required_argument, NULL, 'q'},
+        {"queries", required_argument, NULL, 'Q'}, {NULL, 0, NULL, 0}};
     int c;
 
-    *o = (struct options){.device = "auto", .spec = "auto", .seconds = 1};
+    *o = (struct options){.device = "auto", .spec = "auto", .queries = 10000, .seconds = 1};
     parse_list(&o->recalls, "0.9,0.95,0.99");
     parse_list(&o->batches, "1,10,100,1000,10000");
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -408,6 +406,9 @@ static void parse(int argc, char **argv, struct options *o)
         case 'b':
             parse_list(&o->batches, optarg);
             break;
+        case 'Q':
+            o->queries = strtoul(optarg, NULL, 10);
+            break;
         case 't':
             o->seconds = strtod(optarg, NULL);
             break;
@@ -427,7 +428,7 @@ static void parse(int argc, char **argv, struct options *o)
             exit(2);
         }
     }
-    if (optind != argc || (o->base == NULL) != (o->query == NULL))
+    if (optind != argc || (o->base == NULL) != (o->query == NULL) || o->queries == 0)
         fail("usage: bench_gpu_search [--device NAME] [--shape 1Mx96]... | --base FILE --query FILE ...");
     if (o->shape_count == 0 && o->base == NULL)
         o->shapes[o->shape_count++] = "1Mx96";
@@ -458,7 +459,7 @@ int main(int argc, char **argv)
         if (o.base != NULL)
             set_from_files(&set, &o);
         else
-            set_from_shape(&set, o.shapes[i]);
+            set_from_shape(&set, o.shapes[i], o.queries);
         if (json != NULL && i > 0)
             fprintf(json, ", ");
         run_set(device, &o, &set, json);
