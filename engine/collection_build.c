@@ -1,5 +1,6 @@
 #include "engine/collection.h"
 
+#include "engine/plan.h"
 #include "engine/random.h"
 
 #include <stdlib.h>
@@ -82,7 +83,9 @@ static sac_status make_index(const sac_collection *c, const char *spec, sac_prog
     params.spec = spec != NULL ? spec : sac_store_params(c->store)->spec;
     params.seed = SEED;
     *out = NULL;
-    st = sac_index_create(c->device, &params, out, err);
+    st = sac_plan_check(c->device, &params, sac_collection_count(c), err);
+    if (st == SAC_OK)
+        st = sac_index_create(c->device, &params, out, err);
     if (st == SAC_OK && !sac_index_trained(*out))
         st = train(c, *out, progress, context, err);
     if (st == SAC_OK)

@@ -3,6 +3,7 @@
 #include "engine/calibrate.h"
 #include "engine/index_file.h"
 #include "engine/index_state.h"
+#include "engine/plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -429,7 +430,9 @@ static sac_status load(struct reader *r, sac_device *device, sac_vector_fn fn, v
         return st;
     sac_index_spec_format(&spec, r->header.dim, text, sizeof text);
     params = (sac_index_params){r->header.dim, (sac_metric)r->header.metric, text, r->header.seed};
-    st = sac_index_create(device, &params, &r->index, r->err);
+    st = sac_plan_check(device, &params, r->header.count, r->err);
+    if (st == SAC_OK)
+        st = sac_index_create(device, &params, &r->index, r->err);
     if (st == SAC_OK)
         st = sac_workspace_borrow(&r->index->workspaces, &r->ws, r->err);
     if (st != SAC_OK)

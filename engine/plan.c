@@ -1,5 +1,7 @@
 /* What an index will need, before it is needed: the same arithmetic that lists, vectors and labels follow
  * when they grow, for a count that is not there yet. */
+#include "engine/plan.h"
+
 #include "engine/index_spec.h"
 #include "engine/ivf.h"
 #include "engine/saccade.h"
@@ -99,4 +101,46 @@ sac_status sac_index_plan(const sac_index_params *params, uint64_t count, uint32
     out->bytes_search = search_bytes(&spec, dim, count, batch);
     out->bytes_training = training_bytes(&spec, dim, count);
     return SAC_OK;
+}
+
+/* What the shards of a device have in all, and what of it is taken. */
+static sac_device_memory memory_of(const sac_device *device)
+{
+    sac_device_memory all = {0};
+
+    for (uint32_t i = 0; i < sac_device_shard_count(device); i++) {
+        sac_device_memory one;
+
+        sac_device_memory_describe(sac_device_shard((sac_device *)device, i), &one);
+        all.budget += one.budget;
+        all.used += one.used;
+    }
+    return all;
+}
+
+sac_status sac_plan_check(const sac_device *device, const sac_index_params *params, uint64_t count,
+                          sac_error *err)
+{
+    const double mib = 1024.0 * 1024;
+    sac_device_memory memory;
+    uint64_t need, room;
+    sac_plan plan;
+    sac_status st;
+
+    if (sac_device_host_visible(device))
+        return SAC_OK;
+    st = sac_index_plan(params, count, 1, &plan, err);
+    if (st != SAC_OK)
+        return st;
+    memory = memory_of(device);
+    room = memory.budget > memory.used ? memory.budget - memory.used : 0;
+    need = plan.bytes_codes + plan.bytes_other + plan.bytes_search;
+    if (need <= room)
+        return SAC_OK;
+    return sac_fail(
+        err, SAC_DEVICE_MEMORY,
+        "%s of %llu vectors needs %.1f MiB beside its vectors, but %.1f MiB of %.1f are free on %s: "
+        "%.1f MiB are missing; use shorter codes, more devices, or drop another collection",
+        plan.spec, (unsigned long long)count, (double)need / mib, (double)room / mib,
+        (double)memory.budget / mib, sac_device_describe(device), (double)(need - room) / mib);
 }

@@ -6,6 +6,7 @@ import os
 import struct
 import time
 
+import numpy as np
 import pytest
 from needs import missing
 from wire import RpcError, Wire, page
@@ -76,3 +77,14 @@ def test_a_lost_device_ends_the_server_and_loses_nothing(serving, gpu, tmp_path)
     with serving(tmp_path / "d", "--device", "cuda:0", env=gpu) as server, Wire(server) as wire:
         assert wire.call("count", collection="c")["count"] == 100
         assert wire.call("search", collection="c", vector=vector(42), limit=1)["hits"][0]["id"] == 42
+
+
+def test_an_index_that_does_not_fit_is_refused_with_what_is_missing(saccade, gpu, tmp_path):
+    rows = np.random.default_rng(1).normal(size=(6000, 16)).astype(np.float32)
+    np.save(tmp_path / "rows.npy", rows)
+    saccade("build", tmp_path / "rows.npy", "--data", tmp_path / "d", "--metric", "l2", "--index", "IVF16,PQ8",
+            "--device", "cpu")
+    arguments = ("info", "--data", tmp_path / "d", "--device", "cuda:0", "--device-memory")
+    refused = saccade(*arguments, "100K", env=gpu, code=1).err
+    assert "IVF16,PQ8 of 6000 vectors needs" in refused and "are missing" in refused
+    assert "6,000 of 16 components" in saccade(*arguments, "64M", env=gpu).out
