@@ -28,10 +28,11 @@
 
 #endif
 
-/* Lets a kernel be launched with that many bytes of dynamic shared memory: beyond 48 KB it takes leave. */
+/* Lets a kernel be launched with that many bytes of dynamic shared memory. Beyond 48 KB, its static shared
+ * memory included, it takes leave: up to 16 KB of that are allowed for. */
 template <class KERNEL> static inline cudaError_t sac_launch_shared(KERNEL *kernel, size_t bytes)
 {
-    return bytes <= 48 * 1024
+    return bytes <= 32 * 1024
                ? cudaSuccess
                : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
 }

@@ -34,15 +34,14 @@
 #include <assert.h>
 
 enum {
-    AHEAD = 12,                 /* loads of codes that a lane has in flight, */
-    AHEAD_ALONE = 24,           /* and with one block on a multiprocessor */
-    ROOM = 1024,                /* further places of a reservoir, so that making room is rare */
-    FINISH_ROOM = 4096,         /* the same in the second kernel, */
-    FINISH_ROOM_KEEP = 1024,    /* up to so many to keep */
-    TILE_QUERIES = 1024,        /* of one pair of launches: bounds the scratch */
-    BLOCKS_PER_PROCESSOR = 4,   /* two at a time: the others make up for queries of different length */
-    SHARED_UNASKED = 36 * 1024, /* dynamic bytes granted to all */
-    SHARED_STATIC = 10 * 1024,  /* static bytes, at most */
+    AHEAD = 12,                /* loads of codes that a lane has in flight, */
+    AHEAD_ALONE = 24,          /* and with one block on a multiprocessor */
+    ROOM = 1024,               /* further places of a reservoir, so that making room is rare */
+    FINISH_ROOM = 4096,        /* the same in the second kernel, */
+    FINISH_ROOM_KEEP = 1024,   /* up to so many to keep */
+    TILE_QUERIES = 1024,       /* of one pair of launches: bounds the scratch */
+    BLOCKS_PER_PROCESSOR = 4,  /* two at a time: the others make up for queries of different length */
+    SHARED_STATIC = 10 * 1024, /* static bytes, at most */
 };
 
 /* ---- distances ------------------------------------------------------------------------------------------
@@ -318,18 +317,11 @@ extern "C" size_t sac_pq_scan_queries_scratch_cuda(const sac_device *d, const st
     return sac_scratch_add(bytes, sac_scratch_size((size_t)s.tile * (a->pool.pq.m + 1), sizeof *s.rounding));
 }
 
-template <class... P> static cudaError_t allow_shared(void (*kernel)(P...), size_t bytes)
-{
-    if (bytes <= SHARED_UNASKED)
-        return cudaSuccess;
-    return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-}
-
 template <uint32_t NBITS, bool ALONE>
 static cudaError_t launch_scan(cudaStream_t stream, const struct query_scan *s, uint32_t n)
 {
     size_t bytes = table_bytes(s) + s->capacity * PLACE_BYTES;
-    cudaError_t error = allow_shared(scan_kernel<NBITS, ALONE>, bytes);
+    cudaError_t error = sac_launch_shared(scan_kernel<NBITS, ALONE>, bytes);
 
     if (error != cudaSuccess)
         return error;
@@ -372,7 +364,7 @@ static cudaError_t launch_finish(cudaStream_t stream, struct query_scan s, uint3
     s.capacity = keep + FINISH_ROUND + (keep <= FINISH_ROOM_KEEP ? FINISH_ROOM : 0);
     bytes = s.capacity * PLACE_BYTES + keep * sizeof(uint32_t);
     bytes = bytes > sorted * sizeof(uint64_t) ? bytes : sorted * sizeof(uint64_t);
-    error = allow_shared(finish_kernel, bytes);
+    error = sac_launch_shared(finish_kernel, bytes);
     if (error != cudaSuccess)
         return error;
     return SAC_LAUNCH(finish_kernel, dim3(1, n), THREADS, bytes, stream, s);
