@@ -15,6 +15,9 @@ namespace cuda_host
 /* Not a static inside the function: those are taken for shared memory. */
 static thread_local machine own_machine;
 
+/* The same while it runs, for the many calls of device code: a plain pointer has no constructor to check. */
+static __thread machine *running_machine;
+
 machine &this_machine()
 {
     return own_machine;
@@ -79,6 +82,7 @@ void machine::run(const grid &g, const std::function<void()> &body)
     if (running())
         fatal("kernel %s is launched from inside a kernel", g.kernel);
     read_order();
+    running_machine = this;
     grid_ = &g;
     body_ = &body;
     thread_count_ = g.threads.x * g.threads.y * g.threads.z;
@@ -109,6 +113,7 @@ void machine::run(const grid &g, const std::function<void()> &body)
     }
     free(shared_);
     shared_ = nullptr;
+    running_machine = nullptr;
     body_ = nullptr;
     grid_ = nullptr;
 }
@@ -131,7 +136,6 @@ void machine::run_block()
     }
     for (size_t w = 0; w < warp_lanes_.size(); w++)
         warp_lanes_[w] = {thread_count_ - w * 32 < 32 ? (1u << thread_count_ % 32) - 1 : ~0u, 0};
-    std::memset(named_, 0, sizeof named_);
     live_ = thread_count_;
     at_block_ = 0;
     votes_ = 0;
@@ -314,30 +318,6 @@ void machine::block_release()
         threads_[i].state = thread_state::ready;
 }
 
-void machine::named_barrier(unsigned id, unsigned threads, bool wait, site where)
-{
-    if (id == 0 || id > 15 || threads == 0 || threads % 32 != 0 || threads > thread_count_)
-        kernel_fault(where, "named barrier %u for %u threads: ids are 1..15, threads whole warps", id,
-                     threads);
-    named_state &n = named_[id];
-    if (n.arrived > 0 && n.expected != threads)
-        kernel_fault(where, "named barrier %u for %u threads, where others say %u", id, threads, n.expected);
-    n.expected = threads;
-    n.arrived++;
-    if (n.arrived == threads) {
-        n.arrived = 0;
-        for (unsigned i = 0; i < thread_count_; i++)
-            if (threads_[i].state == thread_state::at_named && threads_[i].barrier == id)
-                threads_[i].state = thread_state::ready;
-    } else if (wait) {
-        device_thread &t = threads_[current_];
-        t.what = "named barrier";
-        t.where = where;
-        t.barrier = id;
-        park(thread_state::at_named);
-    }
-}
-
 /* ---- mistakes ----------------------------------------------------------------------------------------- */
 
 void machine::deadlock()
@@ -386,10 +366,9 @@ void kernel_fault(site where, const char *format, ...)
 
 static machine &inside(site where)
 {
-    machine &m = this_machine();
-    if (!m.running())
+    if (running_machine == nullptr)
         kernel_fault(where, "device code was called outside a kernel");
-    return m;
+    return *running_machine;
 }
 
 unsigned lane()
@@ -405,11 +384,6 @@ void warp_collective(const char *what, uint32_t mask, void *mine, warp_action ac
 block_votes block_barrier(const char *what, int predicate, site where)
 {
     return inside(where).block_barrier(what, predicate, where);
-}
-
-void named_barrier(unsigned id, unsigned threads, bool wait, site where)
-{
-    inside(where).named_barrier(id, threads, wait, where);
 }
 
 void give_way()

@@ -22,7 +22,7 @@ struct grid {
 /* Runs body() once for every thread of the grid, on the calling thread of the system. */
 void run_grid(const grid &g, const std::function<void()> &body);
 
-enum class thread_state { fresh, ready, at_warp, at_block, at_named, exited };
+enum class thread_state { fresh, ready, at_warp, at_block, exited };
 
 struct pending_copy {
     unsigned char *to;
@@ -42,7 +42,6 @@ struct device_thread {
     uint32_t mask;
     void *mine;
     int predicate;
-    unsigned barrier;
     /* what it has in flight */
     std::vector<pending_copy> copies;
     unsigned groups;
@@ -51,10 +50,6 @@ struct device_thread {
 /* The lanes of a warp, a bit each. */
 struct warp_lanes {
     uint32_t alive, waiting;
-};
-
-struct named_state {
-    unsigned arrived, expected;
 };
 
 /* In which order threads, warps and blocks get their turn: no correct kernel can tell. */
@@ -67,7 +62,6 @@ class machine
 
     void warp_collective(const char *what, uint32_t mask, void *mine, warp_action action, site where);
     block_votes block_barrier(const char *what, int predicate, site where);
-    void named_barrier(unsigned id, unsigned threads, bool wait, site where);
     void give_way();
     void *shared_dynamic(size_t alignment, site where);
     bool is_shared(const void *p, size_t bytes) const;
@@ -113,7 +107,6 @@ class machine
     unsigned at_block_ = 0, first_at_block_ = 0;
     int votes_ = 0;
     block_votes result_ = {0, 0};
-    named_state named_[16];
     bool gave_way_ = false;
     context scheduler_;
     stack_pool stacks_;

@@ -45,10 +45,6 @@ struct block_votes {
 /* Waits until every thread of the block is at the same barrier. */
 block_votes block_barrier(const char *what, int predicate, site where);
 
-/* Waits until `threads` threads of the block are at barrier `id` (1..15), as bar.sync does; arrive does not
- * wait itself. */
-void named_barrier(unsigned id, unsigned threads, bool wait, site where);
-
 /* Lets the other threads of the block run. */
 void give_way();
 
