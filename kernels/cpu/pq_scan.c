@@ -173,7 +173,8 @@ static void make_room(const struct scan *scan, size_t q, const struct sac_pq_byt
     r->threshold += 2.0f * bytes->error + slop(bytes) * fabsf(r->threshold);
 }
 
-static void prefetch_page(const sac_pq_shape *pq, unsigned char *page)
+/* Always inlined: gcc finds that a function which only prefetches has no effect, and leaves out the call. */
+SAC_SPECIALIZE void prefetch_page(const sac_pq_shape *pq, unsigned char *page)
 {
     size_t bytes = sac_page_code_bytes(pq);
 
@@ -222,6 +223,18 @@ static void scan_page(const struct scan *scan, size_t q, const struct sac_pq_byt
         w->r.tag[i] = probe;
 }
 
+/* The first page of the list that a query probes after its p-th. */
+SAC_SPECIALIZE void prefetch_list(const struct sac_pq_scan_args *a, size_t q, uint32_t p)
+{
+    const sac_list *list;
+
+    if (p + 1 >= a->probe_counts[q])
+        return;
+    list = &a->pool.lists[query_probes(a, q)[p + 1].list];
+    if (list->row_count > 0)
+        prefetch_page(&a->pool.pq, a->pool.pages[a->pool.chains[list->first]]);
+}
+
 /* Scans pages first..end-1 of the query's probes, counted through all probes in order. */
 static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
                        size_t first, size_t end)
@@ -240,6 +253,8 @@ static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_by
 
             if (i + 1 < pages)
                 prefetch_page(&a->pool.pq, a->pool.pages[chain[i + 1]]);
+            else
+                prefetch_list(a, q, p);
             scan_page(scan, q, bytes, w, p, chain[i], rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS);
         }
         before += pages;
