@@ -13,10 +13,10 @@
  * ms for the pairs and what list_scan_finish.cu says; so 4.6 ms for 10,000 queries of 64 probes (r = 12.8) at
  * 96 dimensions, 20 ms at 768; and a crossing at r = 2 to 3 and 5 to 6.
  *
- * nvcc 13.0, sm_90a: 128 registers, so 16 warps a multiprocessor; 2,176 bytes of shared memory and what the
+ * nvcc 13.0, sm_90a: 128 registers, so 16 warps a multiprocessor; 4,224 bytes of shared memory and what the
  * shape says: 82,944 at 96 dimensions of 48 codes (two blocks of 8 warps), 192,512 at 768 of 96 (one of 16).
- * Spills: 12 to 52 bytes stored, 24 to 148 loaded, once a work item or a 64-row block but for 1 to 4 words in
- * the chunk loops of 32 queries: 64 sums, 16 registers of queries and 16 of codes leave that few. */
+ * Spills: 20 to 80 bytes stored, 48 to 148 loaded, once a work item or a 64-row block but for up to 5 words
+ * in the chunk loops of 32 queries, where 64 sums and 32 registers of queries and codes leave that few. */
 #include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/list_scan_product.cuh"
 
@@ -36,7 +36,7 @@ struct item {
     unsigned char *pages[SAC_LISTS_PAGES];
     uint32_t places[SAC_LISTS_QUERIES];
     float bases[SAC_LISTS_QUERIES];
-    float limits[SAC_LISTS_QUERIES]; /* of a distance without its base; NaN where there is no query */
+    float limits[SAC_LISTS_QUERIES]; /* of distances without their base; NaN where there is no query */
 };
 
 /* What a thread of a scanning block works with. */
@@ -44,8 +44,9 @@ struct worker {
     const struct sac_lists_scan *s;
     const struct sac_lists_pairs *p;
     bool sampling;
-    unsigned char *shared;   /* dynamic shared memory, laid out by the shape */
-    uint32_t *staged_counts; /* [warps], 0 between uses */
+    unsigned char *shared;              /* dynamic shared memory, laid out by the shape */
+    uint32_t *staged_counts;            /* [warps], 0 between uses */
+    float (*limits)[SAC_LISTS_QUERIES]; /* [warps]: the item's, as each warp lowers them */
 };
 
 static __device__ __forceinline__ unsigned char *codebook_buffer(const struct worker *w, uint32_t buffer)
@@ -228,7 +229,7 @@ static __device__ void limit_lower(const struct sac_lists_scan *s, uint32_t quer
 
 /* One survivor becomes a candidate, unless its query's limit has fallen below it meanwhile or its query may
  * not find it. Returns true where it is time to lower the limit. */
-static __device__ bool candidate_add(const struct worker *w, struct item *item,
+static __device__ bool candidate_add(const struct worker *w, const struct item *item,
                                      struct sac_lists_survivor survivor)
 {
     const struct sac_lists_scan *s = w->s;
@@ -241,7 +242,7 @@ static __device__ bool candidate_add(const struct worker *w, struct item *item,
     candidate.base = item->bases[pair];
     candidate.distance = survivor.distance + candidate.base;
     if (candidate.distance > limit) {
-        *(volatile float *)&item->limits[pair] = item_limit(limit, candidate.base);
+        w->limits[sac_warp()][pair] = item_limit(limit, candidate.base);
         return false;
     }
     candidate.position = item->numbers[page] * SAC_PAGE_ROWS + line;
@@ -256,7 +257,7 @@ static __device__ bool candidate_add(const struct worker *w, struct item *item,
 }
 
 /* Warp: what is staged leaves for the queries' candidates. */
-static __device__ void staged_leave(const struct worker *w, struct item *item, uint32_t count)
+static __device__ void staged_leave(const struct worker *w, const struct item *item, uint32_t count)
 {
     const struct sac_lists_survivor *staged = staged_survivors(w);
 
@@ -298,7 +299,7 @@ static __device__ __forceinline__ float2 bias_load(const struct worker *w, const
  * kept outside of the unrolled loop, so that there is one place where survivors leave. */
 template <uint32_t TILES>
 static __device__ __forceinline__ void
-survivors_keep(const struct worker *w, struct item *item, uint32_t block,
+survivors_keep(const struct worker *w, const struct item *item, uint32_t block,
                const struct sac_lists_sums<TILES> *sums, const float *bias)
 {
     uint32_t g = sac_lane() / 4, t = sac_lane() % 4;
@@ -311,7 +312,7 @@ survivors_keep(const struct worker *w, struct item *item, uint32_t block,
 #pragma unroll
         for (uint32_t step = 0; step < 2 * TILES; step++) {
             uint32_t pair = step / 2 * 8 + 2 * t + step % 2, mask = 0;
-            float limit = item->limits[pair], distances[8];
+            float limit = w->limits[sac_warp()][pair], distances[8];
 
             if (step < next || staged > STAGED_FULL)
                 continue;
@@ -393,8 +394,8 @@ static __device__ __forceinline__ const unsigned char *block_codes(const struct 
 
 /* Warp: the sums of a block are complete. */
 template <uint32_t TILES>
-static __device__ __forceinline__ void block_finish(const struct worker *w, struct item *item, uint32_t block,
-                                                    const struct sac_lists_sums<TILES> *sums)
+static __device__ __forceinline__ void block_finish(const struct worker *w, const struct item *item,
+                                                    uint32_t block, const struct sac_lists_sums<TILES> *sums)
 {
     float2 pair = bias_load(w, item, block);
     float bias[8];
@@ -422,6 +423,14 @@ static __device__ __forceinline__ void block_start(const struct worker *w, const
         place->codes.block = block_codes(w, item, block);
         sac_lists_codes_load<WIDTH>(&place->ahead, &place->codes, 0);
     }
+}
+
+/* Warp: takes over an item's limits. */
+static __device__ __forceinline__ void limits_copy(const struct worker *w, const struct item *item)
+{
+    __syncwarp();
+    w->limits[sac_warp()][sac_lane()] = item->limits[sac_lane()];
+    __syncwarp();
 }
 
 /* Warp: adds chunks [first, end) of a block's rows and the item's queries, which lie in the buffers. */
@@ -461,6 +470,7 @@ static __device__ __forceinline__ void item_scan(const struct worker *w, struct 
     };
     uint32_t block = block_take(item);
 
+    limits_copy(w, item);
     block_start<WIDTH>(w, item, block, &place);
     stage_load(w, after, 0, (stage + 1) % 2);
     sac_copy_async_wait<1>();
@@ -501,6 +511,7 @@ static __device__ __forceinline__ void item_stream(const struct worker *w, struc
 
     if (sac_warp() == 0)
         item_take(w, later);
+    limits_copy(w, item);
     block_start<WIDTH>(w, item, block, &place);
     for (uint32_t slice = 0; slice < shape->slices; slice++, ++*stage) {
         uint32_t buffer = *stage % 2, first = slice * shape->slice_chunks;
@@ -535,6 +546,7 @@ static __global__ void __launch_bounds__(SAC_LISTS_WARPS * 32, 1)
 {
     __shared__ struct item items[RING];
     __shared__ uint32_t staged_counts[SAC_LISTS_WARPS];
+    __shared__ float limits[SAC_LISTS_WARPS][SAC_LISTS_QUERIES];
     SAC_SHARED_DYNAMIC(unsigned char, shared);
     struct worker w;
     uint32_t stage = 0, at = 0;
@@ -544,6 +556,7 @@ static __global__ void __launch_bounds__(SAC_LISTS_WARPS * 32, 1)
     w.sampling = sampling;
     w.shared = shared;
     w.staged_counts = staged_counts;
+    w.limits = limits;
     if (sac_lane() == 0)
         staged_counts[sac_warp()] = 0;
     if (sac_warp() == 0) {

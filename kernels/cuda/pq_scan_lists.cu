@@ -6,7 +6,7 @@
 
 enum {
     BATCH_MAX = 1 << 16,
-    STATIC_SHARED = 4096, /* bytes at most, of a scanning block, and 1024 that the driver takes for each */
+    STATIC_SHARED = 6144, /* bytes at most, of a scanning block, and 1024 that the driver takes for each */
     PIECES = 19,
 };
 
