@@ -155,11 +155,10 @@ sac_status sac_cuda_wait(sac_stream *stream)
     cudaError_t error;
     sac_status st;
 
-    do
-        error = cudaStreamQuery(cuda);
-    while (error == cudaErrorNotReady && now_ns() < sleep_at);
+    while ((error = cudaStreamQuery(cuda)) == cudaErrorNotReady && now_ns() < sleep_at)
+        (void)cudaGetLastError(); /* "not ready" is kept for the next launch to report, and is no error */
     if (error == cudaErrorNotReady) {
-        (void)cudaGetLastError(); /* "not ready" is kept there too, and is no error */
+        (void)cudaGetLastError();
         error = cudaEventRecord(s->done, cuda);
         if (error == cudaSuccess)
             error = cudaEventSynchronize(s->done);

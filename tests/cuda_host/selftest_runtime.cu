@@ -171,6 +171,8 @@ static void test_late(void **)
     assert_cuda(cudaMemcpyAsync(pinned, x, sizeof *x, cudaMemcpyDeviceToHost, t));
     assert_int_equal(*pinned, -1);
     assert_int_equal(cudaEventQuery(event), cudaErrorNotReady);
+    assert_int_equal(cudaGetLastError(),
+                     cudaErrorNotReady); /* as of an error, for the next launch to report */
     assert_cuda(cudaStreamSynchronize(t));
     assert_int_equal(*pinned, 5);
     assert_cuda(cudaEventQuery(event));

@@ -216,7 +216,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     if (s.queue->waiting.empty())
         return cudaSuccess;
     run_until(*s.queue, s.queue->done + 1); /* who asks often enough gets there */
-    return cudaErrorNotReady;
+    return report(cudaErrorNotReady);       /* no error, but kept like one */
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)
@@ -285,7 +285,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     if (event->queue->done >= event->ticket)
         return cudaSuccess;
     run_until(*event->queue, event->queue->done + 1);
-    return cudaErrorNotReady;
+    return report(cudaErrorNotReady); /* no error, but kept like one */
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
