@@ -16,6 +16,7 @@
 #define SACCADE_CUDA_LAUNCH_CUH
 
 #include <cuda_runtime.h>
+#include <pthread.h>
 
 #ifdef __CUDACC__
 
@@ -28,13 +29,26 @@
 
 #endif
 
-/* Lets a kernel be launched with that many bytes of dynamic shared memory. Beyond 48 KB, its static shared
- * memory included, it takes leave: up to 16 KB of that are allowed for. */
+/* Lets a kernel be launched with that many bytes of dynamic shared memory: beyond 48 KB, its static shared
+ * memory included, it takes leave. What is allowed belongs to the kernel, on the current device, and not to
+ * the launch: so it is only ever raised, and under a lock, for another thread may be about to launch the same
+ * kernel with more. Nothing else sets it. */
 template <class KERNEL> static inline cudaError_t sac_launch_shared(KERNEL *kernel, size_t bytes)
 {
-    return bytes <= 32 * 1024
-               ? cudaSuccess
-               : cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    const size_t unasked = 48 * 1024, wanted = bytes > unasked + 1024 ? bytes : unasked + 1024;
+    struct cudaFuncAttributes attributes;
+    cudaError_t error;
+
+    if (bytes <= unasked / 2) /* no kernel has as much of its own */
+        return cudaSuccess;
+    pthread_mutex_lock(&lock);
+    error = cudaFuncGetAttributes(&attributes, kernel);
+    if (error == cudaSuccess && bytes + attributes.sharedSizeBytes > unasked &&
+        (size_t)attributes.maxDynamicSharedSizeBytes < wanted)
+        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)wanted);
+    pthread_mutex_unlock(&lock);
+    return error;
 }
 
 #endif

@@ -163,8 +163,7 @@ cudaError_t sac_lists_finish(const struct sac_lists_scan *s, cudaStream_t stream
 {
     size_t bytes = sac_reservoir_capacity(s->a.depth_stride, BATCH) * sizeof(uint64_t) +
                    (size_t)s->a.pool.pq.m * s->a.pool.pq.dsub * sizeof(float);
-    cudaError_t error = cudaFuncSetAttribute((const void *)finish_query,
-                                             cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    cudaError_t error = sac_launch_shared(finish_query, bytes);
 
     if (error != cudaSuccess)
         return error;

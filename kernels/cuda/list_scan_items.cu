@@ -584,9 +584,7 @@ template <uint32_t WIDTH, bool STREAMED>
 static cudaError_t scan_launch(const struct sac_lists_scan *s, bool sampling, uint32_t multiprocessors,
                                cudaStream_t stream)
 {
-    cudaError_t error =
-        cudaFuncSetAttribute((const void *)scan_items<WIDTH, STREAMED>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, (int)s->shape.shared_bytes);
+    cudaError_t error = sac_launch_shared(scan_items<WIDTH, STREAMED>, s->shape.shared_bytes);
 
     if (error != cudaSuccess)
         return error;

@@ -26,7 +26,7 @@
  *
  * nvcc 13.0, sm_90a, no spills: scan_kernel<4..8> 64 registers, two blocks (32 warps) on a multiprocessor;
  * <4..8, alone> 128 registers, one block; <0> 64. All have 9344 bytes of shared memory beside m * (2^nbits +
- * 4) (twice 2^nbits up to 6 bits) and 12 a place of the reservoir: 61 KB for m 48, 8 bits, depth 128.
+ * 4) (twice 2^nbits up to 6 bits) and 12 a place of the reservoir: 59 KB for m 48, 8 bits, depth 128.
  * finish_kernel 53 registers, 1152 bytes beside 12 a place: 78 KB for depth 128, two blocks. */
 #include "kernels/cuda/pq_scan_chunks.cuh"
 #include "kernels/cuda/pq_scan_finish.cuh"
@@ -36,7 +36,8 @@
 enum {
     AHEAD = 12,                /* loads of codes that a lane has in flight, */
     AHEAD_ALONE = 24,          /* and with one block on a multiprocessor */
-    ROOM = 1024,               /* further places of a reservoir, so that making room is rare */
+    ROOM = 896,                /* further places of a reservoir, so that making room is rare: no more than
+                                  fit beside a depth of 4096 in 99 KB, where tables are not rounded */
     FINISH_ROOM = 4096,        /* the same in the second kernel, */
     FINISH_ROOM_KEEP = 1024,   /* up to so many to keep */
     TILE_QUERIES = 1024,       /* of one pair of launches: bounds the scratch */

@@ -19,12 +19,11 @@
 #include <assert.h>
 
 enum {
-    AT_ONCE = 4,                /* candidates that a thread has in flight */
-    SHORT_ROW = 1024,           /* up to here half a block's threads are enough, and more blocks fit */
-    LONG_ROW = 8192,            /* keys from which on a second pass has twice the threads */
-    PART = 8192,                /* candidates that are worth a block of their own */
-    BLOCKS_PER_PROCESSOR = 2,   /* how many blocks to cut few queries into */
-    SHARED_UNASKED = 46 * 1024, /* dynamic shared memory that any kernel gets, beside the state */
+    AT_ONCE = 4,              /* candidates that a thread has in flight */
+    SHORT_ROW = 1024,         /* up to here half a block's threads are enough, and more blocks fit */
+    LONG_ROW = 8192,          /* keys from which on a second pass has twice the threads */
+    PART = 8192,              /* candidates that are worth a block of their own */
+    BLOCKS_PER_PROCESSOR = 2, /* how many blocks to cut few queries into */
 };
 
 struct selection {
@@ -142,12 +141,11 @@ static cudaError_t launch(void (*kernel)(struct selection), cudaStream_t stream,
 {
     uint32_t grid = tasks < (1u << 30) ? (uint32_t)tasks : 1u << 30;
     size_t bytes;
-    cudaError_t error = cudaSuccess;
+    cudaError_t error;
 
     w.capacity = sac_reservoir_capacity(w.keep, AT_ONCE * threads);
     bytes = w.capacity * sizeof(uint64_t);
-    if (bytes > SHARED_UNASKED)
-        error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    error = sac_launch_shared(kernel, bytes);
     return error == cudaSuccess ? SAC_LAUNCH(kernel, grid, threads, bytes, stream, w) : error;
 }
 
