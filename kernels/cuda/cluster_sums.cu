@@ -115,6 +115,7 @@ int cluster_bits(uint32_t k)
     return bits;
 }
 
+/* What the sort needs depends on the chip: on the one that is the thread's. */
 size_t sort_bytes(const struct sac_cluster_sums_args *a)
 {
     const uint32_t *none = NULL;
@@ -137,7 +138,7 @@ extern "C" size_t sac_cluster_sums_scratch_cuda(const sac_device *d, const struc
 {
     size_t numbers = sac_scratch_size(a->n, sizeof(uint32_t)), bytes;
 
-    (void)d;
+    (void)cudaSetDevice(((const sac_cuda_device *)d)->ordinal);
     bytes = sac_scratch_add(numbers, sac_scratch_add(numbers, numbers));
     bytes = sac_scratch_add(bytes, sac_scratch_size(chunk_count(a), 2 * a->dim * sizeof(float)));
     return sac_scratch_add(bytes, sac_scratch_size(sort_bytes(a), 1));

@@ -132,6 +132,7 @@ void sac_cuda_host_free(sac_device *device, void *memory)
     if (memory == NULL)
         return;
     (void)sac_cuda_ranges_remove(&pinned, memory);
+    (void)cudaSetDevice(cuda_device(device)->ordinal); /* or the runtime starts another one for the thread */
     (void)sac_cuda_status(device, cudaFreeHost(memory));
 }
 

@@ -194,6 +194,7 @@ sac_status sac_cuda_event_open(sac_device *device, sac_event **out, sac_error *e
 
 void sac_cuda_event_close(sac_event *event)
 {
+    (void)cudaSetDevice(((sac_cuda_device *)event->device)->ordinal);
     (void)cudaEventDestroy(((cuda_event *)event)->event);
     free(event);
 }
@@ -254,6 +255,7 @@ sac_status sac_cuda_play(sac_recording *recording, sac_stream *stream)
 
 void sac_cuda_recording_free(sac_recording *recording)
 {
+    (void)cudaSetDevice(((sac_cuda_device *)recording->device)->ordinal);
     (void)cudaGraphExecDestroy(((cuda_recording *)recording)->graph);
     free(recording);
 }

@@ -132,16 +132,18 @@ sac_status pack(sac_linear *linear, const float *weight, const float *bias, sac_
     return st;
 }
 
-/* The stream's handle, made at its first product. */
+/* The stream's handle, made at its first product. Handles belong to the device that is the thread's when they
+ * are made, and work only while it is. */
 cublasStatus_t blas_handle(sac_cuda_stream *stream, cublasHandle_t *out)
 {
+    cudaStream_t cuda = sac_cuda_stream_of(&stream->base);
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     cublasHandle_t made = NULL;
 
     if (stream->blas == NULL) {
         status = cublasCreate(&made);
         if (status == CUBLAS_STATUS_SUCCESS)
-            status = cublasSetStream(made, stream->stream);
+            status = cublasSetStream(made, cuda);
         if (status != CUBLAS_STATUS_SUCCESS) {
             sac_cuda_blas_close(made);
             return status;
@@ -156,9 +158,17 @@ sac_status blas_status(sac_device *device, cublasStatus_t status)
 {
     if (status == CUBLAS_STATUS_SUCCESS)
         return SAC_OK;
-    if (status == CUBLAS_STATUS_ALLOC_FAILED)
+    switch (status) {
+    case CUBLAS_STATUS_ALLOC_FAILED:
+    case CUBLAS_STATUS_NOT_INITIALIZED: /* what cublasCreate says where there is no room for its workspace */
         return SAC_DEVICE_MEMORY;
-    return sac_cuda_status(device, cudaErrorUnknown);
+    case CUBLAS_STATUS_EXECUTION_FAILED:
+    case CUBLAS_STATUS_MAPPING_ERROR:
+    case CUBLAS_STATUS_INTERNAL_ERROR:
+        return sac_cuda_status(device, cudaErrorUnknown);
+    default: /* the call was wrong, the device is well */
+        return SAC_INTERNAL;
+    }
 }
 
 } // namespace
