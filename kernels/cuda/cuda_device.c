@@ -22,6 +22,7 @@ static bool is_harmless(cudaError_t error)
     case cudaErrorPeerAccessUnsupported:
     case cudaErrorNotPermitted:
     case cudaErrorNotSupported:
+    case cudaErrorNotReady:
         return true;
     default: /* and everything that ends a recording */
         return error >= cudaErrorStreamCaptureUnsupported && error <= cudaErrorStreamCaptureWrongThread;
@@ -39,6 +40,23 @@ static void lose(sac_device *device, cudaError_t error)
     pthread_mutex_unlock(&device->idle_lock);
 }
 
+/* Whether the module has no code that this chip and its driver can run. */
+static bool is_without_code(cudaError_t error)
+{
+    switch (error) {
+    case cudaErrorInvalidDeviceFunction:
+    case cudaErrorInvalidKernelImage:
+    case cudaErrorNoKernelImageForDevice:
+    case cudaErrorInvalidPtx:
+    case cudaErrorUnsupportedPtxVersion: /* the module's PTX is newer than the driver */
+    case cudaErrorJitCompilerNotFound:
+    case cudaErrorJitCompilationDisabled:
+        return true;
+    default:
+        return false;
+    }
+}
+
 sac_status sac_cuda_status(sac_device *device, cudaError_t error)
 {
     if (error == cudaSuccess)
@@ -46,7 +64,7 @@ sac_status sac_cuda_status(sac_device *device, cudaError_t error)
     (void)cudaGetLastError(); /* or the next launch would report it as its own */
     if (error == cudaErrorMemoryAllocation)
         return SAC_DEVICE_MEMORY;
-    if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction)
+    if (is_without_code(error))
         return SAC_UNSUPPORTED;
     if (is_harmless(error))
         return SAC_INTERNAL;

@@ -17,61 +17,65 @@ extern "C" {
 #define CUDART_VERSION 13000
 #define CUDART_CB
 
-#define CUDA_HOST_ERRORS(X)                                                        \
-    X(cudaSuccess, 0, "no error")                                                  \
-    X(cudaErrorInvalidValue, 1, "invalid argument")                                \
-    X(cudaErrorMemoryAllocation, 2, "out of memory")                               \
-    X(cudaErrorInitializationError, 3, "initialization error")                     \
-    X(cudaErrorCudartUnloading, 4, "cudart unloading")                             \
-    X(cudaErrorInvalidConfiguration, 9, "invalid configuration")                   \
-    X(cudaErrorInvalidMemcpyDirection, 21, "invalid memcpy direction")             \
-    X(cudaErrorInsufficientDriver, 35, "insufficient driver")                      \
-    X(cudaErrorDevicesUnavailable, 46, "devices unavailable")                      \
-    X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")               \
-    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                \
-    X(cudaErrorInvalidDevice, 101, "invalid device")                               \
-    X(cudaErrorDeviceUninitialized, 201, "device uninitialized")                   \
-    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image for device")          \
-    X(cudaErrorECCUncorrectable, 214, "ecc uncorrectable")                         \
-    X(cudaErrorUnsupportedLimit, 215, "unsupported limit")                         \
-    X(cudaErrorPeerAccessUnsupported, 217, "peer access unsupported")              \
-    X(cudaErrorInvalidPtx, 218, "invalid ptx")                                     \
-    X(cudaErrorNvlinkUncorrectable, 220, "nvlink uncorrectable")                   \
-    X(cudaErrorOperatingSystem, 304, "operating system")                           \
-    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")              \
-    X(cudaErrorIllegalState, 401, "illegal state")                                 \
-    X(cudaErrorSymbolNotFound, 500, "symbol not found")                            \
-    X(cudaErrorNotReady, 600, "device not ready")                                  \
-    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")    \
-    X(cudaErrorLaunchOutOfResources, 701, "launch out of resources")               \
-    X(cudaErrorLaunchTimeout, 702, "launch timeout")                               \
-    X(cudaErrorPeerAccessAlreadyEnabled, 704, "peer access already enabled")       \
-    X(cudaErrorPeerAccessNotEnabled, 705, "peer access not enabled")               \
-    X(cudaErrorContextIsDestroyed, 709, "context is destroyed")                    \
-    X(cudaErrorAssert, 710, "assert")                                              \
-    X(cudaErrorHostMemoryAlreadyRegistered, 712, "host memory already registered") \
-    X(cudaErrorHostMemoryNotRegistered, 713, "host memory not registered")         \
-    X(cudaErrorHardwareStackError, 714, "hardware stack error")                    \
-    X(cudaErrorIllegalInstruction, 715, "illegal instruction")                     \
-    X(cudaErrorMisalignedAddress, 716, "misaligned address")                       \
-    X(cudaErrorInvalidAddressSpace, 717, "invalid address space")                  \
-    X(cudaErrorInvalidPc, 718, "invalid pc")                                       \
-    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                   \
-    X(cudaErrorNotPermitted, 800, "not permitted")                                 \
-    X(cudaErrorNotSupported, 801, "not supported")                                 \
-    X(cudaErrorSystemNotReady, 802, "system not ready")                            \
-    X(cudaErrorSystemDriverMismatch, 803, "system driver mismatch")                \
-    X(cudaErrorStreamCaptureUnsupported, 900, "stream capture unsupported")        \
-    X(cudaErrorStreamCaptureInvalidated, 901, "stream capture invalidated")        \
-    X(cudaErrorStreamCaptureMerge, 902, "stream capture merge")                    \
-    X(cudaErrorStreamCaptureUnmatched, 903, "stream capture unmatched")            \
-    X(cudaErrorStreamCaptureUnjoined, 904, "stream capture unjoined")              \
-    X(cudaErrorStreamCaptureIsolation, 905, "stream capture isolation")            \
-    X(cudaErrorStreamCaptureImplicit, 906, "stream capture implicit")              \
-    X(cudaErrorCapturedEvent, 907, "captured event")                               \
-    X(cudaErrorStreamCaptureWrongThread, 908, "stream capture wrong thread")       \
-    X(cudaErrorTimeout, 909, "timeout")                                            \
-    X(cudaErrorGraphExecUpdateFailure, 910, "graph exec update failure")           \
+#define CUDA_HOST_ERRORS(X)                                                                                \
+    X(cudaSuccess, 0, "no error")                                                                          \
+    X(cudaErrorInvalidValue, 1, "invalid argument")                                                        \
+    X(cudaErrorMemoryAllocation, 2, "out of memory")                                                       \
+    X(cudaErrorInitializationError, 3, "initialization error")                                             \
+    X(cudaErrorCudartUnloading, 4, "cudart unloading")                                                     \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration")                                           \
+    X(cudaErrorInvalidMemcpyDirection, 21, "invalid memcpy direction")                                     \
+    X(cudaErrorInsufficientDriver, 35, "insufficient driver")                                              \
+    X(cudaErrorDevicesUnavailable, 46, "devices unavailable")                                              \
+    X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                       \
+    X(cudaErrorNoDevice, 100, "no CUDA-capable device is detected")                                        \
+    X(cudaErrorInvalidDevice, 101, "invalid device")                                                       \
+    X(cudaErrorInvalidKernelImage, 200, "device kernel image is invalid")                                  \
+    X(cudaErrorDeviceUninitialized, 201, "device uninitialized")                                           \
+    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image for device")                                  \
+    X(cudaErrorECCUncorrectable, 214, "ecc uncorrectable")                                                 \
+    X(cudaErrorUnsupportedLimit, 215, "unsupported limit")                                                 \
+    X(cudaErrorPeerAccessUnsupported, 217, "peer access unsupported")                                      \
+    X(cudaErrorInvalidPtx, 218, "invalid ptx")                                                             \
+    X(cudaErrorNvlinkUncorrectable, 220, "nvlink uncorrectable")                                           \
+    X(cudaErrorJitCompilerNotFound, 221, "PTX JIT compiler library not found")                             \
+    X(cudaErrorUnsupportedPtxVersion, 222, "the provided PTX was compiled with an unsupported toolchain.") \
+    X(cudaErrorJitCompilationDisabled, 223, "PTX JIT compilation was disabled")                            \
+    X(cudaErrorOperatingSystem, 304, "operating system")                                                   \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                      \
+    X(cudaErrorIllegalState, 401, "illegal state")                                                         \
+    X(cudaErrorSymbolNotFound, 500, "symbol not found")                                                    \
+    X(cudaErrorNotReady, 600, "device not ready")                                                          \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                            \
+    X(cudaErrorLaunchOutOfResources, 701, "launch out of resources")                                       \
+    X(cudaErrorLaunchTimeout, 702, "launch timeout")                                                       \
+    X(cudaErrorPeerAccessAlreadyEnabled, 704, "peer access already enabled")                               \
+    X(cudaErrorPeerAccessNotEnabled, 705, "peer access not enabled")                                       \
+    X(cudaErrorContextIsDestroyed, 709, "context is destroyed")                                            \
+    X(cudaErrorAssert, 710, "assert")                                                                      \
+    X(cudaErrorHostMemoryAlreadyRegistered, 712, "host memory already registered")                         \
+    X(cudaErrorHostMemoryNotRegistered, 713, "host memory not registered")                                 \
+    X(cudaErrorHardwareStackError, 714, "hardware stack error")                                            \
+    X(cudaErrorIllegalInstruction, 715, "illegal instruction")                                             \
+    X(cudaErrorMisalignedAddress, 716, "misaligned address")                                               \
+    X(cudaErrorInvalidAddressSpace, 717, "invalid address space")                                          \
+    X(cudaErrorInvalidPc, 718, "invalid pc")                                                               \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                           \
+    X(cudaErrorNotPermitted, 800, "not permitted")                                                         \
+    X(cudaErrorNotSupported, 801, "not supported")                                                         \
+    X(cudaErrorSystemNotReady, 802, "system not ready")                                                    \
+    X(cudaErrorSystemDriverMismatch, 803, "system driver mismatch")                                        \
+    X(cudaErrorStreamCaptureUnsupported, 900, "stream capture unsupported")                                \
+    X(cudaErrorStreamCaptureInvalidated, 901, "stream capture invalidated")                                \
+    X(cudaErrorStreamCaptureMerge, 902, "stream capture merge")                                            \
+    X(cudaErrorStreamCaptureUnmatched, 903, "stream capture unmatched")                                    \
+    X(cudaErrorStreamCaptureUnjoined, 904, "stream capture unjoined")                                      \
+    X(cudaErrorStreamCaptureIsolation, 905, "stream capture isolation")                                    \
+    X(cudaErrorStreamCaptureImplicit, 906, "stream capture implicit")                                      \
+    X(cudaErrorCapturedEvent, 907, "captured event")                                                       \
+    X(cudaErrorStreamCaptureWrongThread, 908, "stream capture wrong thread")                               \
+    X(cudaErrorTimeout, 909, "timeout")                                                                    \
+    X(cudaErrorGraphExecUpdateFailure, 910, "graph exec update failure")                                   \
     X(cudaErrorUnknown, 999, "unknown")
 
 typedef enum cudaError {
