@@ -32,7 +32,8 @@ static __device__ __forceinline__ void sac_row_distance_share(const float *queri
         for (uint32_t r = 0; r < ROWS && DTYPE == SAC_I8; r++)
 #pragma unroll
             for (uint32_t j = 0; j < WIDTH; j++)
-                x[r][j] *= scales[r];
+                x[r][j] = __fmul_rn(x[r][j], scales[r]); /* rounded, as rows_read gives it, before it is
+                                                            subtracted: nvcc would fuse the two */
 #pragma unroll
         for (uint32_t q = 0; q < QUERIES; q++) {
             float y[WIDTH];
