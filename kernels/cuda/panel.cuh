@@ -34,8 +34,8 @@ static inline struct sac_row_source sac_row_source_dense(const float *rows, uint
 static __device__ __forceinline__ const unsigned char *sac_row_source_at(const struct sac_row_source *source,
                                                                          size_t row)
 {
-    return source->dense != NULL ? source->dense + row * source->store.row_bytes
-                                 : sac_row_at(&source->store, (uint32_t)row);
+    return sac_rows_global(source->dense != NULL ? source->dense + row * source->store.row_bytes
+                                                 : sac_row_at(&source->store, (uint32_t)row));
 }
 
 /* A panel's arrays; `tiles` * SAC_PANEL_TILE rows, those past the last are zero and have no bias (+inf). */

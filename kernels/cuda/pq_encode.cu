@@ -158,15 +158,16 @@ __global__ void __launch_bounds__(THREADS) encode_kernel(struct sac_pq_encode_ar
 /* |centroid + decoded residual|^2, a warp a row. */
 __global__ void __launch_bounds__(THREADS) norm_kernel(struct sac_pq_encode_args a)
 {
-    size_t dim = (size_t)a.pq.m * a.pq.dsub, row = (size_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
+    uint32_t dim = a.pq.m * a.pq.dsub;
+    size_t row = (size_t)blockIdx.x * (THREADS / 32) + threadIdx.x / 32;
     const float *centroid;
     float sum = 0.0f;
 
     if (row >= a.n)
         return; /* the whole warp */
     centroid = a.centroids != NULL ? a.centroids + (size_t)a.index[row] * dim : NULL;
-    for (size_t at = threadIdx.x % 32; at < dim; at += 32) {
-        uint32_t j = (uint32_t)(at / a.pq.dsub), d = (uint32_t)(at % a.pq.dsub);
+    for (uint32_t at = threadIdx.x % 32; at < dim; at += 32) {
+        uint32_t j = at / a.pq.dsub, d = at % a.pq.dsub;
         uint32_t code = a.codes[row * a.pq.m + j];
         float value = a.codebook[(((size_t)j << a.pq.nbits) + code) * a.pq.dsub + d];
 

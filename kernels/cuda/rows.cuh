@@ -48,10 +48,19 @@ static inline bool sac_rows_wide(sac_dtype dtype, uint32_t dim)
     return dim % sac_rows_width(dtype, true) == 0;
 }
 
+/* The same address, which the compiler is told to be in global memory: of one that was itself read from
+ * memory it cannot know, and would use loads that find out each time. */
+static __device__ __forceinline__ const unsigned char *sac_rows_global(const void *address)
+{
+#ifdef __CUDA_ARCH__
+    __builtin_assume(__isGlobal(address));
+#endif
+    return (const unsigned char *)address;
+}
+
 static __device__ __forceinline__ const unsigned char *sac_row_at(const struct sac_rows *rows, uint32_t row)
 {
-    return (const unsigned char *)rows->pages[row / rows->page_rows] +
-           row % rows->page_rows * rows->row_bytes;
+    return sac_rows_global(rows->pages[row / rows->page_rows]) + row % rows->page_rows * rows->row_bytes;
 }
 
 /* What components of this row are to be multiplied with. */

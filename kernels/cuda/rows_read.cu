@@ -5,7 +5,7 @@
  * Floor for n rows on an H200: n (row bytes + 4 dim + 4) bytes at 4.3 TB/s, 0.14 ms for 1 M x 96 of f16;
  * arithmetic is none to speak of. Pages in the host's memory come at the rate of the bus.
  *
- * nvcc 13.0, sm_90a: 20 to 31 registers, no shared memory, no spills: a multiprocessor is full, 2048 threads.
+ * nvcc 13.0, sm_90a: 20 to 32 registers, no shared memory, no spills: a multiprocessor is full, 2048 threads.
  * Three loads wait for one another - row, page, components - so that two thirds of the bandwidth are what to
  * expect. */
 #include "kernels/cuda/cuda.h"
