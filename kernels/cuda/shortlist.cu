@@ -69,9 +69,13 @@ static __device__ __forceinline__ bool push(const struct product *a, struct prod
                                             uint32_t q, uint32_t tile, uint32_t passing,
                                             const float *distances)
 {
-    const uint64_t *filter = a->filters != NULL ? a->filters[blockIdx.x * SAC_PANEL_TILE + q] : NULL;
+    const uint32_t query = blockIdx.x * SAC_PANEL_TILE + q;
+    const uint64_t *filter;
     bool full = false;
 
+    if (query >= a->query_count) /* which has no list: where f32 ends, zeros meet infinity, and NaN passes */
+        return false;
+    filter = a->filters != NULL ? a->filters[query] : NULL;
     while (passing != 0) {
         uint32_t bit = (uint32_t)__ffs((int)passing) - 1;
         uint32_t at = tile * SAC_PANEL_TILE + sac_product_column(bit / 2, bit % 2);
