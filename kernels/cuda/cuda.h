@@ -13,7 +13,21 @@
  * A .cu file is compiled by nvcc, and by a plain C++ compiler for the host run of tests/cuda_host/: so
  * kernels are launched with SAC_LAUNCH (launch.cuh), and inline PTX lives in mma.cuh and async_copy.cuh
  * beside its twin. At its top stand the two floors - bytes over bandwidth, operations over rate - and the
- * compiler's report (registers, shared memory, spills) for sm_90a. */
+ * compiler's report (registers, shared memory, spills) for sm_90a.
+ *
+ * What a host run cannot show, and so is kept to:
+ *   - Blocks hand results to other blocks at the end of a kernel only. What they change for each other before
+ *     - counters, limits - are single words under atomics, read through volatile, and old ones are as good.
+ *   - A *_sync function names all 32 lanes, so all 32 get there: loops around it run as often for each lane
+ *     of a warp, loops around a barrier for each thread of the block. What a lane writes and another of its
+ *     warp reads has a __syncwarp() in between; a vote or a shuffle is none.
+ *   - __ldg() reads what no block of the same kernel writes.
+ *   - Static and dynamic shared memory together fit into 99 KB at the largest arguments, or into what
+ *     shared_bytes_max says. Dynamic shared memory is asked for with sac_launch_shared() (launch.cuh) only.
+ *   - nvcc fuses a product with the sum behind it. Where the product's own rounding matters, __fmul_rn().
+ *   - sac_cuda_stream_of() comes before any call that works on the thread's device: launches, cuBLAS, CUB.
+ *   - What a call leaves for cudaGetLastError() - "not ready" too - is taken from there, or the next launch
+ *     reports it. */
 #ifndef SACCADE_CUDA_H
 #define SACCADE_CUDA_H
 
