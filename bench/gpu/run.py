@@ -8,7 +8,8 @@
 
 Steps: parity (every operation against its plain C twin), engine (its tests with their index on the GPU), system (the
 program from outside), sanitize (compute-sanitizer's four tools on small shapes), resources (registers and spills of each
-kernel, as compiled), limits (what the chip can do), kernels (every operation's rate), search (recall against queries a second by batch), peer (exact search in PyTorch).
+kernel, as compiled), limits (what the chip can do), kernels (every operation's rate), search (recall against queries a
+second by batch), peer (exact search in PyTorch).
 What a step needs and is not there is named, and the step skipped. Logs go to build/gpu/; figures and how each step
 ended go to bench/results/gpu-<chip>-<date>.json and .md, and to the folder $OUT where that is set.
 Exits with 1 when a step failed.
@@ -33,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "gpu"
 PACK = ROOT / "build" / "gpu-pack.tar.xz"
 TOOLKIT = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib")
-ENGINE_TESTS = "lists ivf kmeans pq recall index index_file index_threads collection".split()
+ENGINE_TESTS = "lists ivf kmeans pq recall index index_file index_threads allow devices collection".split()
 SYSTEM_TESTS = ["tests/python/test_index.py"] + [
     f"tests/system/test_{name}.py" for name in "server vectors photos client kill device".split()
 ]
@@ -77,7 +78,8 @@ class Run:
             done = subprocess.run([*map(str, command)], cwd=ROOT, env=self.environment, timeout=limit, text=True,
                                   errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except subprocess.TimeoutExpired as stopped:
-            step.log.append((stopped.stdout or b"").decode(errors="replace"))
+            said = stopped.stdout or ""
+            step.log.append(said if isinstance(said, str) else said.decode(errors="replace"))
             raise RuntimeError(f"not done after {limit:.0f} s") from None
         step.log.append(done.stdout)
         if done.returncode != 0:
