@@ -88,6 +88,8 @@ bool sac_device_host_visible(const sac_device *device);
  * empty): itself on the CPU. Lives as long as the device. */
 sac_device *sac_device_host(sac_device *device);
 
+#define SAC_SHARDS_MAX 64u
+
 /* The devices that an index is split between: 1 and the device itself, unless it was opened with commas. */
 uint32_t sac_device_shard_count(const sac_device *device);
 sac_device *sac_device_shard(sac_device *device, uint32_t i);

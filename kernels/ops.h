@@ -129,6 +129,19 @@ struct sac_select_args {
     uint32_t *out_index; /* [query_count][keep] */
 };
 
+/* Merges what the shards of an index found, each of which numbers its own rows: row r of list l is row
+ * r * lists + l of the whole. The lists ascend, unused places last, and so does out. */
+struct sac_merge_args {
+    const float *distance; /* [lists][query_count][stride] */
+    const uint32_t *index; /* [lists][query_count][stride]; UINT32_MAX: unused */
+    size_t query_count;
+    uint32_t lists; /* 1..SAC_SHARDS_MAX */
+    uint32_t stride;
+    uint32_t keep;       /* 1..lists * stride */
+    float *out_distance; /* [query_count][keep] */
+    uint32_t *out_index; /* [query_count][keep] */
+};
+
 /* Converts n rows to dtype at the given rows of a paged store (index or reconstruct input). */
 struct sac_rows_write_args {
     const float *x; /* [n][dim] */
@@ -423,6 +436,7 @@ struct sac_ops {
     sac_status (*gather_distances)(sac_stream *s, const struct sac_gather_distances_args *a);
     sac_status (*select)(sac_stream *s, const struct sac_select_args *a);
     size_t (*select_scratch)(const sac_device *d, const struct sac_select_args *a);
+    sac_status (*merge)(sac_stream *s, const struct sac_merge_args *a);
     sac_status (*rows_write)(sac_stream *s, const struct sac_rows_write_args *a);
     sac_status (*rows_read)(sac_stream *s, const struct sac_rows_read_args *a);
 

@@ -5,6 +5,8 @@
 
 #include "kernels/ops.h"
 
+#include <string.h>
+
 #ifdef __CUDACC__
 #define SAC_PAGE_INLINE static inline __host__ __device__
 #else
@@ -60,6 +62,28 @@ SAC_PAGE_INLINE void sac_page_code_set(const sac_pq_shape *pq, uint8_t *codes, u
         *byte = (uint8_t)((*byte & 0xf0) | code);
     else
         *byte = (uint8_t)((*byte & 0x0f) | code << 4);
+}
+
+/* How many of `left` entries can be copied at once, from a line on to a line on: to the end of a block. */
+SAC_PAGE_INLINE uint32_t sac_page_run(uint32_t from_line, uint32_t to_line, uint32_t left)
+{
+    uint32_t from = SAC_BLOCK_ROWS - from_line % SAC_BLOCK_ROWS,
+             to = SAC_BLOCK_ROWS - to_line % SAC_BLOCK_ROWS;
+    uint32_t run = from < to ? from : to;
+
+    return run < left ? run : left;
+}
+
+/* Copies the codes of such a run. */
+SAC_PAGE_INLINE void sac_page_copy(const sac_pq_shape *pq, uint8_t *to, uint32_t to_line, const uint8_t *from,
+                                   uint32_t from_line, uint32_t run)
+{
+    size_t bytes = sac_page_code_bytes(pq) / SAC_PAGE_ROWS;
+    uint8_t *to_lane = to + sac_page_block(pq, to_line) + to_line % SAC_BLOCK_ROWS;
+    const uint8_t *from_lane = from + sac_page_block(pq, from_line) + from_line % SAC_BLOCK_ROWS;
+
+    for (size_t t = 0; t < bytes; t++)
+        memcpy(to_lane + t * SAC_BLOCK_ROWS, from_lane + t * SAC_BLOCK_ROWS, run);
 }
 
 #endif

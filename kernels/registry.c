@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { THREADS_MAX = 1024, SHARDS_MAX = 64, ORDINAL_MAX = 255, NAME_MAX_BYTES = 32 };
+enum { THREADS_MAX = 1024, ORDINAL_MAX = 255, NAME_MAX_BYTES = 32 };
 
 /* One device to open. */
 struct place {
@@ -58,7 +58,7 @@ static sac_status place_find(const char *name, struct place *out, sac_error *err
 }
 
 /* The devices that a name with commas stands for, all of one kind. */
-static sac_status places_find(const sac_device_options *options, struct place places[SHARDS_MAX],
+static sac_status places_find(const sac_device_options *options, struct place places[SAC_SHARDS_MAX],
                               uint32_t *count, sac_error *err)
 {
     const char *rest = options->name;
@@ -69,7 +69,7 @@ static sac_status places_find(const sac_device_options *options, struct place pl
         char name[NAME_MAX_BYTES];
         sac_status st;
 
-        if (*count == SHARDS_MAX || bytes >= sizeof name)
+        if (*count == SAC_SHARDS_MAX || bytes >= sizeof name)
             return sac_fail(err, SAC_INVALID_ARGUMENT,
                             "device \"%s\" is unknown; use \"auto\", \"cpu\", \"cuda:N\" or \"ref\"",
                             options->name);
@@ -158,7 +158,7 @@ static sac_status rest_open(sac_device *first, const struct place *places, uint3
 
 static sac_status list_open(const sac_device_options *options, sac_device **out, sac_error *err)
 {
-    struct place places[SHARDS_MAX];
+    struct place places[SAC_SHARDS_MAX];
     sac_device *device;
     uint32_t count;
     sac_status st;

@@ -125,6 +125,7 @@ size_t sac_nearest_scratch_cuda(const sac_device *d, const struct sac_nearest_ar
 sac_status sac_gather_distances_cuda(sac_stream *s, const struct sac_gather_distances_args *a);
 sac_status sac_select_cuda(sac_stream *s, const struct sac_select_args *a);
 size_t sac_select_scratch_cuda(const sac_device *d, const struct sac_select_args *a);
+sac_status sac_merge_cuda(sac_stream *s, const struct sac_merge_args *a);
 sac_status sac_rows_write_cuda(sac_stream *s, const struct sac_rows_write_args *a);
 sac_status sac_rows_read_cuda(sac_stream *s, const struct sac_rows_read_args *a);
 sac_status sac_pq_encode_cuda(sac_stream *s, const struct sac_pq_encode_args *a);

@@ -14,6 +14,7 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->gather_distances = sac_gather_distances_cuda;
     ops->select = sac_select_cuda;
     ops->select_scratch = sac_select_scratch_cuda;
+    ops->merge = sac_merge_cuda;
     ops->rows_write = sac_rows_write_cuda;
     ops->rows_read = sac_rows_read_cuda;
     ops->pq_encode = sac_pq_encode_cuda;

@@ -23,6 +23,7 @@ set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/list_scan_items.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_scan_pairs.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_write.cu
+  ${CMAKE_CURRENT_LIST_DIR}/merge.cu
   ${CMAKE_CURRENT_LIST_DIR}/nearest.cu
   ${CMAKE_CURRENT_LIST_DIR}/norms.cu
   ${CMAKE_CURRENT_LIST_DIR}/panel.cu

@@ -19,6 +19,7 @@ size_t sac_nearest_scratch_ref(const sac_device *d, const struct sac_nearest_arg
 sac_status sac_gather_distances_ref(sac_stream *s, const struct sac_gather_distances_args *a);
 sac_status sac_select_ref(sac_stream *s, const struct sac_select_args *a);
 size_t sac_select_scratch_ref(const sac_device *d, const struct sac_select_args *a);
+sac_status sac_merge_ref(sac_stream *s, const struct sac_merge_args *a);
 sac_status sac_rows_write_ref(sac_stream *s, const struct sac_rows_write_args *a);
 sac_status sac_rows_read_ref(sac_stream *s, const struct sac_rows_read_args *a);
 

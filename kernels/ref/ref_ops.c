@@ -18,6 +18,7 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .gather_distances = sac_gather_distances_ref,
         .select = sac_select_ref,
         .select_scratch = sac_select_scratch_ref,
+        .merge = sac_merge_ref,
         .rows_write = sac_rows_write_ref,
         .rows_read = sac_rows_read_ref,
         .pq_encode = sac_pq_encode_ref,

@@ -44,6 +44,7 @@ union kernel_args {
     struct sac_nearest_args nearest;
     struct sac_gather_distances_args gather_distances;
     struct sac_select_args select;
+    struct sac_merge_args merge;
     struct sac_rows_write_args rows_write;
     struct sac_rows_read_args rows_read;
     struct sac_pq_encode_args pq_encode;
@@ -162,7 +163,7 @@ double kernel_dot(const float *x, const float *y, uint32_t dim);
     }
 
 extern const struct kernel_op norms_op, assign_op, cluster_sums_op, nearest_op, gather_distances_op,
-    select_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op, pq_table_op,
-    pq_scan_op, linear_op;
+    select_op, merge_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op,
+    pq_table_op, pq_scan_op, linear_op;
 
 #endif

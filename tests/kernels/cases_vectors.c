@@ -2,6 +2,7 @@
 #include "tests/kernels/cases.h"
 
 #include "kernels/half.h"
+#include "kernels/select.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -456,6 +457,85 @@ static const char *select_check(const struct kernel_data *data, void *const *wan
 
 const struct kernel_op select_op = {"select",   select_cases,   COUNT(select_cases), select_make,
                                     select_run, select_scratch, select_check};
+
+/* ---- merge: the lists of k shards, n long ---- */
+
+static const struct kernel_case merge_cases[] = {
+    {.n = 10, .dim = 10, .k = 2, .queries = 0},
+    {.n = 1, .dim = 1, .k = 1, .queries = 1},
+    {.n = 1, .dim = 64, .k = 64, .queries = 3},
+    {.n = 26, .dim = 26, .k = 2, .queries = 1},
+    {.n = 26, .dim = 52, .k = 2, .queries = 9, .flags = CASE_DUPLICATES},
+    {.n = 127, .dim = 100, .k = 3, .queries = 5, .flags = CASE_NAN},
+    {.n = 128, .dim = 384, .k = 3, .queries = 7, .flags = CASE_DUPLICATES},
+    {.n = 129, .dim = 129, .k = 8, .queries = 2, .flags = CASE_DUPLICATES | CASE_NAN},
+    {.n = 4096, .dim = 4096, .k = 3, .queries = 2},
+    {.n = 26, .dim = 26, .k = 8, .queries = 10000, .flags = CASE_BENCH},
+};
+
+struct merge_entry {
+    float distance;
+    uint32_t index;
+};
+
+static int merge_compare(const void *a, const void *b)
+{
+    const struct merge_entry *x = a, *y = b;
+
+    if (x->index == UINT32_MAX || y->index == UINT32_MAX)
+        return (x->index == UINT32_MAX) - (y->index == UINT32_MAX);
+    return sac_nearer(x->distance, x->index, y->distance, y->index) ? -1 : 1;
+}
+
+/* One list: distinct rows in any order of distance, then sorted; every third has unused places. */
+static void merge_fill(struct kernel_data *data, uint32_t list, float *distance, uint32_t *index)
+{
+    const struct kernel_case *c = data->c;
+    uint32_t used = list % 3 == 1 ? kernel_random(data, c->n + 1) : c->n;
+    struct merge_entry *entries = calloc((size_t)c->n + 1, sizeof *entries);
+
+    if (entries == NULL)
+        abort();
+    for (uint32_t i = 0; i < c->n; i++) {
+        float any = c->flags & CASE_DUPLICATES ? (float)kernel_random(data, 3) : kernel_random_float(data);
+        bool odd = c->flags & CASE_NAN && i % 5 == 2;
+
+        entries[i].distance = i >= used ? INFINITY : odd ? (i % 10 == 7 ? INFINITY : NAN) : any;
+        entries[i].index = i >= used ? UINT32_MAX : 3 * i + kernel_random(data, 3);
+    }
+    qsort(entries, c->n, sizeof *entries, merge_compare);
+    for (uint32_t i = 0; i < c->n; i++) {
+        distance[i] = entries[i].distance;
+        index[i] = entries[i].index;
+    }
+    free(entries);
+}
+
+static void merge_make(struct kernel_data *data)
+{
+    const struct kernel_case *c = data->c;
+    size_t rows = (size_t)c->queries * c->k, total = rows * c->n;
+    float *distance = kernel_block(data, total, sizeof *distance);
+    uint32_t *index = kernel_block(data, total, sizeof *index);
+
+    for (size_t r = 0; r < rows; r++)
+        merge_fill(data, (uint32_t)r, distance + r * c->n, index + r * c->n);
+    data->args.merge = (struct sac_merge_args){.distance = distance,
+                                               .index = index,
+                                               .query_count = c->queries,
+                                               .lists = c->k,
+                                               .stride = c->n,
+                                               .keep = c->dim};
+    data->args.merge.out_distance = kernel_output(data, (size_t)c->queries * c->dim, sizeof(float));
+    data->args.merge.out_index = kernel_output(data, (size_t)c->queries * c->dim, sizeof(uint32_t));
+    data->bytes = 8.0 * (double)total;
+    data->flops = (double)total;
+}
+
+KERNEL_RUN(merge)
+
+const struct kernel_op merge_op = {"merge",   merge_cases, COUNT(merge_cases), merge_make,
+                                   merge_run, NULL,        select_check};
 
 /* ---- rows_write and rows_read ---- */
 
