@@ -3,24 +3,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-static sac_status look_up(sac_workspace *ws, const sac_labels *labels, sac_allowed *allowed)
+/* Bitmaps of every shard, empty. */
+static sac_status take_bitmaps(const sac_team *team, const sac_labels *labels, sac_allowed *allowed)
 {
-    size_t words = ((size_t)labels->slot_count + 63) / 64;
-    uint64_t *bits;
+    allowed->bits = sac_workspace_host(team->ws[0], team->count, sizeof *allowed->bits);
+    if (allowed->bits == NULL)
+        return team->ws[0]->status;
+    for (uint32_t s = 0; s < team->count; s++) {
+        size_t words = ((size_t)sac_labels_slots_of(labels, s) + 63) / 64;
+        if (!sac_workspace_span(team->ws[s], words, sizeof(uint64_t), &allowed->bits[s]))
+            return team->ws[s]->status;
+        memset(allowed->bits[s].host, 0, allowed->bits[s].bytes);
+    }
+    return SAC_OK;
+}
 
-    if (!sac_workspace_span(ws, words, sizeof *bits, &allowed->bits))
-        return ws->status;
-    bits = allowed->bits.host;
-    memset(bits, 0, words * sizeof *bits);
-    for (size_t i = 0; i < allowed->allow_count; i++) {
-        uint32_t slot = sac_labels_find(labels, allowed->allow[i]);
+static sac_status look_up(const sac_team *team, const sac_labels *labels, sac_allowed *allowed)
+{
+    sac_status st = take_bitmaps(team, labels, allowed);
+
+    for (size_t i = 0; st == SAC_OK && i < allowed->allow_count; i++) {
+        uint32_t slot = sac_labels_find(labels, allowed->allow[i]), local = slot / team->count;
         if (slot != SAC_NO_SLOT)
-            bits[slot / 64] |= UINT64_C(1) << slot % 64;
+            ((uint64_t *)allowed->bits[slot % team->count].host)[local / 64] |= UINT64_C(1) << local % 64;
     }
     allowed->matching = 0;
-    for (size_t w = 0; w < words; w++)
-        allowed->matching += (uint32_t)__builtin_popcountll(bits[w]);
-    return sac_span_push(ws, &allowed->bits);
+    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++) {
+        const uint64_t *bits = allowed->bits[s].host;
+        for (size_t w = 0; w < allowed->bits[s].bytes / sizeof *bits; w++)
+            allowed->matching += (uint32_t)__builtin_popcountll(bits[w]);
+        st = sac_span_push(team->ws[s], &allowed->bits[s]);
+    }
+    return st;
 }
 
 /* A query's place, sorted so that those with the same array meet. */
@@ -38,9 +52,10 @@ static int compare_places(const void *a, const void *b)
     return x->allow_count < y->allow_count ? -1 : x->allow_count > y->allow_count;
 }
 
-sac_status sac_allowed_make(sac_workspace *ws, const sac_labels *labels, sac_query *const *queries, size_t n,
-                            sac_allowed **out)
+sac_status sac_allowed_make(const sac_team *team, const sac_labels *labels, sac_query *const *queries,
+                            size_t n, sac_allowed **out)
 {
+    sac_workspace *ws = team->ws[0];
     struct place *places;
     size_t count = 0;
     sac_status st = SAC_OK;
@@ -69,14 +84,15 @@ sac_status sac_allowed_make(sac_workspace *ws, const sac_labels *labels, sac_que
         if (*place == NULL)
             return ws->status;
         **place = (sac_allowed){.allow = places[p].allow, .allow_count = places[p].allow_count};
-        st = look_up(ws, labels, *place);
+        st = look_up(team, labels, *place);
     }
     return st;
 }
 
-sac_status sac_allowed_push(sac_workspace *ws, sac_allowed *const *allowed, size_t n,
+sac_status sac_allowed_push(const sac_team *team, uint32_t shard, sac_allowed *const *allowed, size_t n,
                             const uint64_t *const **out)
 {
+    sac_workspace *ws = team->ws[shard];
     bool any = false;
     sac_span span;
 
@@ -88,7 +104,7 @@ sac_status sac_allowed_push(sac_workspace *ws, sac_allowed *const *allowed, size
     if (!sac_workspace_span(ws, n, sizeof(uint64_t *), &span))
         return ws->status;
     for (size_t i = 0; i < n; i++)
-        ((const uint64_t **)span.host)[i] = allowed[i] != NULL ? allowed[i]->bits.device : NULL;
+        ((const uint64_t **)span.host)[i] = allowed[i] != NULL ? allowed[i]->bits[shard].device : NULL;
     *out = span.device;
     return sac_span_push(ws, &span);
 }

@@ -7,6 +7,7 @@
 
 #define BATCH_LEAST 16u
 #define BATCH_MOST 4096u
+#define TRIES 64
 #define SECONDS_MAX 0.3 /* in all; a batch that was begun is finished */
 
 static double seconds(void)
@@ -17,7 +18,7 @@ static double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Stored vectors, drawn evenly, in the place of queries. */
+/* Vectors of the first shard, drawn evenly, in the place of queries; hardly ever one that was deleted. */
 static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t n, sac_span *x)
 {
     uint32_t *slots = sac_workspace_host(ws, n, sizeof *slots);
@@ -27,10 +28,11 @@ static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t
     if (slots == NULL || !sac_workspace_span(ws, n, index->dim * sizeof(float), x))
         return ws->status;
     for (size_t i = 0; i < n; i++)
-        do
-            slots[i] = (uint32_t)sac_random_below(&random, index->labels.slot_count);
-        while (!sac_labels_live(&index->labels, slots[i]));
-    st = sac_vectors_read(&index->vectors, ws, n, slots, x->device);
+        for (int tries = 0;
+             tries == 0 || (tries < TRIES && !sac_labels_live(&index->labels, slots[i] * index->shard_count));
+             tries++)
+            slots[i] = (uint32_t)sac_random_below(&random, sac_labels_slots_of(&index->labels, 0));
+    st = sac_vectors_read(&index->shards[0].vectors, ws, n, slots, x->device);
     return st == SAC_OK ? sac_span_pull(ws, x) : st;
 }
 
@@ -45,13 +47,13 @@ static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t 
         sac_ivf_batch batch;
         double start;
 
-        st = sac_ivf_prepare(index->ivf, ws, n, x, queries, 1, &batch);
+        st = sac_ivf_prepare(sac_index_ivf(index), ws, n, x, queries, 1, &batch);
         batch.schedule = schedule;
         if (st == SAC_OK)
             st = sac_workspace_wait(ws);
         start = seconds();
         if (st == SAC_OK)
-            st = sac_ivf_submit(index->ivf, ws, &batch);
+            st = sac_ivf_submit(sac_index_ivf(index), ws, &batch);
         if (st == SAC_OK)
             st = sac_workspace_wait(ws);
         *out = seconds() - start;
@@ -64,7 +66,8 @@ static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t 
 static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size_t most, const sac_span *x,
                                  const sac_ivf_query *queries, float *out)
 {
-    float probed = (float)queries[0].nprobe / (float)index->ivf->nlist; /* queries a list, of one query */
+    float probed =
+        (float)queries[0].nprobe / (float)sac_index_ivf(index)->nlist; /* queries a list, of one query */
     double began = seconds();
     sac_status st = SAC_OK;
 
@@ -92,10 +95,11 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
     float crossover;
     sac_status st;
 
-    if (index->ivf == NULL || (ws->ops->pq_scan_schedules & both) != both)
+    if (sac_index_ivf(index) == NULL || (ws->ops->pq_scan_schedules & both) != both)
         return SAC_OK;
-    crossover = index->ivf->list_major_from;
-    sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, index->ivf->nlist, &one.nprobe, &one.depth);
+    crossover = sac_index_ivf(index)->list_major_from;
+    sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, sac_index_ivf(index)->nlist, &one.nprobe,
+                          &one.depth);
     queries = sac_workspace_host(ws, BATCH_MOST, sizeof *queries);
     st = queries == NULL ? ws->status : draw_queries(index, ws, BATCH_MOST, &x);
     for (size_t i = 0; st == SAC_OK && i < BATCH_MOST; i++)
@@ -104,7 +108,8 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
         st = find_crossover(index, ws, BATCH_MOST, &x, queries, &crossover);
     if (st == SAC_OK) {
         pthread_rwlock_wrlock(&index->lock);
-        index->ivf->list_major_from = crossover;
+        for (uint32_t i = 0; i < index->shard_count; i++)
+            index->shards[i].ivf->list_major_from = crossover;
         pthread_rwlock_unlock(&index->lock);
     }
     sac_workspace_restore(ws, mark);

@@ -12,8 +12,9 @@
 /* Fewer vectors are searched fast either way. */
 #define SAC_CALIBRATE_COUNT_MIN 10000u
 
-/* Sets the point from which an index's lists are scanned list-major, where its device has both ways; a
- * fraction of a second. The index holds vectors; the caller holds its writer lock, or is alone. */
+/* Sets, by the first shard, the point from which an index's lists are scanned list-major, where its device
+ * has both ways; a fraction of a second. ws: of the first shard. The index holds vectors; the caller holds
+ * its writer lock, or is alone. */
 sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws);
 
 #endif

@@ -8,12 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_ROWS 4096u /* added under one lock */
-#define CHUNK_ROWS_LEAST 64u
-#define CHUNK_ROWS_DEVICE 32768u /* where device memory is not the host's */
 #define LENGTH_SQUARED_MAX 1e36f
 #define LENGTH_SQUARED_MIN 1e-30f /* for cosine */
-#define F16_MAX 65504.0f
 
 /* ---- vectors that come in --------------------------------------------------------------------------- */
 
@@ -61,43 +57,6 @@ void sac_index_copy_vector(const sac_index *index, const float *x, float *to)
         to[d] *= scale;
 }
 
-/* What is stored must fit its type as well. */
-static sac_status check_stored(const sac_index *index, const float *x, size_t i, sac_error *err)
-{
-    sac_status st = sac_index_check_vector(index, x, "vector", i, err);
-
-    if (st != SAC_OK || index->spec.dtype != SAC_F16 || index->metric == SAC_METRIC_COSINE)
-        return st;
-    for (uint32_t d = 0; d < index->dim; d++)
-        if (fabsf(x[d]) > F16_MAX)
-            return sac_fail(err, SAC_INVALID_ARGUMENT,
-                            "vector %zu: component %u is %g, but SQfp16 holds up to 65504; use Refine(Flat) "
-                            "or Refine(SQ8)",
-                            i, d, (double)x[d]);
-    return SAC_OK;
-}
-
-size_t sac_index_chunk_rows(const sac_index *index)
-{
-    size_t floats = (size_t)index->dim + index->spec.coded_dim + index->spec.m + 8;
-    size_t rows = index->workspaces.share / 4 / (floats * sizeof(float));
-
-    if (sac_device_host_visible(index->device))
-        return CHUNK_ROWS;
-    rows = rows > CHUNK_ROWS_LEAST ? rows : CHUNK_ROWS_LEAST;
-    return rows < CHUNK_ROWS_DEVICE ? rows : CHUNK_ROWS_DEVICE;
-}
-
-static sac_status prepare(const sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
-                          sac_span *out)
-{
-    if (!sac_workspace_span(ws, n, index->dim * sizeof(float), out))
-        return ws->status;
-    for (size_t i = 0; i < n; i++)
-        sac_index_copy_vector(index, vectors + i * index->dim, (float *)out->host + i * index->dim);
-    return sac_span_push(ws, out);
-}
-
 /* ---- making ----------------------------------------------------------------------------------------- */
 
 void sac_index_params_init(sac_index_params *params)
@@ -116,6 +75,22 @@ static void init_locks(sac_index *index)
     pthread_rwlock_init(&index->lock, &attributes);
     pthread_rwlockattr_destroy(&attributes);
     pthread_mutex_init(&index->writer, NULL);
+}
+
+static sac_status open_shards(sac_index *index, sac_device *device, sac_error *err)
+{
+    uint32_t count = sac_device_shard_count(device);
+    sac_status st = SAC_OK;
+
+    index->shards = calloc(count, sizeof *index->shards);
+    if (index->shards == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for an index on %u devices", count);
+    while (st == SAC_OK && index->shard_count < count) {
+        uint32_t s = index->shard_count++;
+        st = sac_shard_open(&index->shards[s], sac_device_shard(device, s), index->dim, index->spec.dtype,
+                            err);
+    }
+    return st;
 }
 
 sac_status sac_index_create(sac_device *device, const sac_index_params *params, sac_index **out,
@@ -143,9 +118,8 @@ sac_status sac_index_create(sac_device *device, const sac_index_params *params, 
     index->spec = spec;
     index->trained = spec.nlist == 0 && !spec.automatic;
     init_locks(index);
-    sac_workspace_pool_init(&index->workspaces, device);
     sac_labels_init(&index->labels, device);
-    st = sac_vectors_init(&index->vectors, device, params->dim, spec.dtype, err);
+    st = open_shards(index, device, err);
     if (st != SAC_OK) {
         sac_index_close(index);
         return st;
@@ -158,10 +132,10 @@ void sac_index_close(sac_index *index)
 {
     if (index == NULL)
         return;
-    sac_ivf_close(index->ivf);
-    sac_vectors_free(&index->vectors);
+    for (uint32_t s = 0; s < index->shard_count; s++)
+        sac_shard_close(&index->shards[s]);
+    free(index->shards);
     sac_labels_free(&index->labels);
-    sac_workspace_pool_free(&index->workspaces);
     pthread_rwlock_destroy(&index->lock);
     pthread_mutex_destroy(&index->writer);
     free(index);
@@ -223,30 +197,44 @@ static size_t sample_limit(const sac_index *index, const sac_index_spec *spec)
     return most > least ? most : least;
 }
 
-static sac_status train_ivf(sac_index *index, sac_workspace *ws, const sac_index_spec *spec, size_t n,
-                            const float *vectors, sac_progress_meter *meter, sac_ivf **out)
+static void close_all(const sac_index *index, sac_ivf **ivfs)
 {
+    for (uint32_t i = 0; i < index->shard_count; i++) {
+        sac_ivf_close(ivfs[i]);
+        ivfs[i] = NULL;
+    }
+}
+
+/* Learns on the first shard, and tells the others. */
+static sac_status train_ivf(sac_index *index, const sac_team *team, const sac_index_spec *spec, size_t n,
+                            const float *vectors, sac_progress_meter *meter, sac_ivf **ivfs)
+{
+    sac_workspace *ws = team->ws[0];
     sac_span sample;
     size_t count;
     sac_status st = draw_sample(index, ws, n, vectors, sample_limit(index, spec), &sample, &count);
 
+    for (uint32_t i = 0; st == SAC_OK && i < team->count; i++)
+        st = sac_ivf_open(index->shards[i].device, index->dim, index->metric, spec, &ivfs[i], ws->err);
     if (st == SAC_OK)
-        st = sac_ivf_open(index->device, index->dim, index->metric, spec, out, ws->err);
-    if (st == SAC_OK)
-        st = sac_ivf_train(*out, ws, index->seed, count, &sample, spec->rotate, meter);
-    if (st != SAC_OK) {
-        sac_ivf_close(*out);
-        *out = NULL;
-    }
+        st = sac_ivf_train(ivfs[0], ws, index->seed, count, &sample, spec->rotate, meter);
+    for (uint32_t i = 1; st == SAC_OK && i < team->count; i++)
+        st = sac_ivf_share(ivfs[0], ws, ivfs[i], team->ws[i]);
+    if (st != SAC_OK)
+        close_all(index, ivfs);
     return st;
 }
 
-static void become(sac_index *index, const sac_index_spec *spec, sac_ivf *ivf)
+void sac_index_become(sac_index *index, const sac_index_spec *spec, sac_ivf *const *ivfs)
 {
     pthread_rwlock_wrlock(&index->lock);
-    index->layout += index->ivf != NULL ? index->ivf->lists.layout + 1 : 1;
-    sac_ivf_close(index->ivf);
-    index->ivf = ivf;
+    index->layout++;
+    for (uint32_t i = 0; i < index->shard_count; i++) {
+        sac_shard *shard = &index->shards[i];
+        index->layout += shard->ivf != NULL ? shard->ivf->lists.layout : 0;
+        sac_ivf_close(shard->ivf);
+        shard->ivf = ivfs[i];
+    }
     index->spec = *spec;
     index->trained = true;
     index->curve.count = 0;
@@ -257,9 +245,9 @@ static sac_status train(sac_index *index, size_t n, const float *vectors, size_t
                         sac_progress_fn progress, void *context, sac_error *err)
 {
     sac_index_spec spec = index->spec;
+    sac_ivf *ivfs[SAC_SHARDS_MAX] = {NULL};
     sac_progress_meter meter;
-    sac_workspace *ws;
-    sac_ivf *ivf = NULL;
+    sac_team team;
     sac_status st;
 
     if (spec.automatic)
@@ -267,14 +255,14 @@ static sac_status train(sac_index *index, size_t n, const float *vectors, size_t
     st = check_training(index, &spec, n, err);
     if (st == SAC_OK && spec.nlist > 0) {
         sac_progress_begin(&meter, progress, context, "train", sac_ivf_train_steps(&spec));
-        st = sac_workspace_borrow(&index->workspaces, &ws, err);
+        st = sac_index_team(index, &team, err);
         if (st == SAC_OK) {
-            st = train_ivf(index, ws, &spec, n, vectors, &meter, &ivf);
-            sac_workspace_give_back(&index->workspaces, ws);
+            st = train_ivf(index, &team, &spec, n, vectors, &meter, ivfs);
+            sac_team_give_back(&team);
         }
     }
     if (st == SAC_OK)
-        become(index, &spec, ivf);
+        sac_index_become(index, &spec, ivfs);
     return st;
 }
 
@@ -300,234 +288,13 @@ bool sac_index_trained(const sac_index *shared)
     return trained;
 }
 
-/* ---- adding ----------------------------------------------------------------------------------------- */
-
-static int compare_labels(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-    return (x > y) - (x < y);
-}
-
-/* Labels that ascend, as they mostly do, are distinct; others are sorted to see. */
-static sac_status check_distinct(size_t n, const uint64_t *labels, sac_error *err)
-{
-    bool ascending = true;
-    uint64_t *sorted, twice = 0;
-    bool found = false;
-
-    for (size_t i = 1; i < n; i++)
-        ascending = ascending && labels[i - 1] < labels[i];
-    if (ascending)
-        return SAC_OK;
-    sorted = reallocarray(NULL, n, sizeof *sorted);
-    if (sorted == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory to compare %zu labels", n);
-    memcpy(sorted, labels, n * sizeof *sorted);
-    qsort(sorted, n, sizeof *sorted, compare_labels);
-    for (size_t i = 1; i < n && !found; i++) {
-        found = sorted[i - 1] == sorted[i];
-        twice = sorted[i];
-    }
-    free(sorted);
-    if (found)
-        return sac_fail(err, SAC_ALREADY_EXISTS, "label %llu is given twice in one call",
-                        (unsigned long long)twice);
-    return SAC_OK;
-}
-
-static sac_status check_addition(const sac_index *index, size_t n, const float *vectors,
-                                 const uint64_t *labels, sac_error *err)
-{
-    sac_status st = check_distinct(n, labels, err);
-
-    if (st == SAC_OK && !index->trained && !index->spec.automatic)
-        return sac_fail(err, SAC_INVALID_ARGUMENT,
-                        "the index is not trained: train it before adding vectors");
-    for (size_t i = 0; st == SAC_OK && i < n; i++) {
-        if (sac_labels_find(&index->labels, labels[i]) != SAC_NO_SLOT)
-            return sac_fail(err, SAC_ALREADY_EXISTS, "the index holds label %llu already: delete it first",
-                            (unsigned long long)labels[i]);
-        st = check_stored(index, vectors + i * index->dim, i, err);
-    }
-    return st;
-}
-
-static void remove_labels(sac_index *index, size_t n, const uint64_t *labels)
-{
-    for (size_t i = 0; i < n; i++)
-        sac_labels_remove(&index->labels, labels[i]);
-}
-
-static sac_status sync_labels(sac_index *index, sac_workspace *ws)
-{
-    sac_status st = sac_labels_sync(&index->labels, ws->stream);
-
-    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "cannot update the labels: %s", sac_status_text(st));
-}
-
-/* Makes coded rows visible. Locked for writing. */
-static sac_status append(sac_index *index, sac_workspace *ws, size_t n, const sac_span *x,
-                         const uint64_t *labels, const sac_ivf_entries *entries)
-{
-    uint32_t *slots = sac_workspace_host(ws, n, sizeof *slots);
-    sac_status st = slots == NULL ? ws->status : sac_labels_reserve(&index->labels, ws->stream, n, ws->err);
-
-    if (st != SAC_OK)
-        return st;
-    for (size_t i = 0; i < n; i++)
-        slots[i] = sac_labels_insert(&index->labels, labels[i]);
-    st = sac_vectors_reserve(&index->vectors, ws, index->labels.slot_count);
-    if (st == SAC_OK)
-        st = sac_vectors_write(&index->vectors, ws, n, x->device, slots);
-    if (st == SAC_OK && index->ivf != NULL)
-        st = sac_ivf_append(index->ivf, ws, entries, slots);
-    if (st == SAC_OK)
-        st = sync_labels(index, ws);
-    if (st == SAC_OK)
-        st = sac_workspace_wait(ws);
-    if (st != SAC_OK)
-        remove_labels(index, n, labels);
-    return st;
-}
-
-static sac_status add_chunk(sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
-                            const uint64_t *labels)
-{
-    sac_ivf_entries entries = {0};
-    sac_span x;
-    sac_status st = prepare(index, ws, n, vectors, &x);
-
-    if (st == SAC_OK && index->ivf != NULL)
-        st = sac_ivf_encode(index->ivf, ws, n, &x, &entries);
-    if (st == SAC_OK) {
-        pthread_rwlock_wrlock(&index->lock);
-        st = append(index, ws, n, &x, labels, &entries);
-        pthread_rwlock_unlock(&index->lock);
-    }
-    return st;
-}
-
-static sac_status delete_label(sac_index *index, sac_workspace *ws, uint64_t label, size_t *removed)
-{
-    uint32_t slot = sac_labels_find(&index->labels, label);
-    sac_status st = SAC_OK;
-
-    if (slot == SAC_NO_SLOT)
-        return SAC_OK;
-    if (index->ivf != NULL)
-        st = sac_lists_remove(&index->ivf->lists, ws, slot);
-    if (st == SAC_OK) {
-        sac_labels_remove(&index->labels, label);
-        ++*removed;
-    }
-    return st;
-}
-
-/* Brings the device up to date, whether all went well or not. */
-static sac_status finish_deletion(sac_index *index, sac_workspace *ws, sac_status st)
-{
-    sac_status synced = sync_labels(index, ws);
-
-    if (synced == SAC_OK && index->ivf != NULL)
-        synced = sac_lists_sync(&index->ivf->lists, ws);
-    if (synced == SAC_OK)
-        synced = sac_workspace_wait(ws);
-    return st == SAC_OK ? synced : st;
-}
-
-static sac_status delete_labels(sac_index *index, sac_workspace *ws, size_t n, const uint64_t *labels,
-                                size_t *removed)
-{
-    sac_status st = SAC_OK;
-
-    *removed = 0;
-    for (size_t i = 0; st == SAC_OK && i < n;) {
-        size_t end = n - i < CHUNK_ROWS ? n : i + CHUNK_ROWS;
-        pthread_rwlock_wrlock(&index->lock);
-        for (; st == SAC_OK && i < end; i++)
-            st = delete_label(index, ws, labels[i], removed);
-        st = finish_deletion(index, ws, st);
-        pthread_rwlock_unlock(&index->lock);
-    }
-    return st;
-}
-
-static sac_status add(sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
-                      const uint64_t *labels, sac_progress_meter *meter)
-{
-    size_t done = 0, chunk = sac_index_chunk_rows(index), removed;
-    sac_status st = SAC_OK;
-
-    while (st == SAC_OK && done < n) {
-        size_t rows = n - done < chunk ? n - done : chunk;
-        st = add_chunk(index, ws, rows, vectors + done * index->dim, labels + done);
-        sac_workspace_reset(ws);
-        if (st == SAC_DEVICE_MEMORY && rows > CHUNK_ROWS_LEAST) { /* again, with half as many */
-            chunk = rows / 2;
-            st = SAC_OK;
-            continue;
-        }
-        if (st != SAC_OK) {
-            (void)delete_labels(index, ws, done, labels, &removed); /* all or nothing */
-            return st;
-        }
-        done += rows;
-        if (!sac_progress_step(meter, done, 0))
-            st = sac_fail(ws->err, SAC_CANCELLED, "stopped on request after %zu of %zu vectors", done, n);
-    }
-    return st;
-}
-
-sac_status sac_index_add(sac_index *index, size_t n, const float *vectors, const uint64_t *labels,
-                         sac_progress_fn progress, void *context, sac_error *err)
-{
-    static const sac_index_spec flat = {0};
-    sac_progress_meter meter;
-    sac_workspace *ws;
-    sac_status st;
-
-    if (n == 0)
-        return SAC_OK;
-    pthread_mutex_lock(&index->writer);
-    st = check_addition(index, n, vectors, labels, err);
-    if (st == SAC_OK)
-        st = sac_workspace_borrow(&index->workspaces, &ws, err);
-    if (st == SAC_OK) {
-        if (!index->trained)
-            become(index, &flat, NULL); /* "auto" that nobody trained */
-        sac_progress_begin(&meter, progress, context, "add", n);
-        st = add(index, ws, n, vectors, labels, &meter);
-        sac_workspace_give_back(&index->workspaces, ws);
-    }
-    pthread_mutex_unlock(&index->writer);
-    return st;
-}
-
-sac_status sac_index_delete(sac_index *index, size_t n, const uint64_t *labels, size_t *removed,
-                            sac_error *err)
-{
-    size_t count = 0;
-    sac_workspace *ws;
-    sac_status st;
-
-    pthread_mutex_lock(&index->writer);
-    st = sac_workspace_borrow(&index->workspaces, &ws, err);
-    if (st == SAC_OK) {
-        st = delete_labels(index, ws, n, labels, &count);
-        sac_workspace_give_back(&index->workspaces, ws);
-    }
-    pthread_mutex_unlock(&index->writer);
-    if (removed != NULL)
-        *removed = count;
-    return st;
-}
-
 /* ---- looking ---------------------------------------------------------------------------------------- */
 
-static sac_status read_vector(const sac_index *index, sac_workspace *ws, uint64_t label, float *vector)
+static sac_status read_vector(const sac_index *index, const sac_team *team, uint64_t label, float *vector)
 {
-    uint32_t slot = sac_labels_find(&index->labels, label);
+    uint32_t slot = sac_labels_find(&index->labels, label), shard = slot % team->count;
+    uint32_t local = slot / team->count;
+    sac_workspace *ws = team->ws[shard];
     sac_span row;
     sac_status st;
 
@@ -535,7 +302,7 @@ static sac_status read_vector(const sac_index *index, sac_workspace *ws, uint64_
         return sac_fail(ws->err, SAC_NOT_FOUND, "the index holds no label %llu", (unsigned long long)label);
     if (!sac_workspace_span(ws, 1, index->dim * sizeof(float), &row))
         return ws->status;
-    st = sac_vectors_read(&index->vectors, ws, 1, &slot, row.device);
+    st = sac_vectors_read(&index->shards[shard].vectors, ws, 1, &local, row.device);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &row);
     if (st == SAC_OK)
@@ -546,15 +313,15 @@ static sac_status read_vector(const sac_index *index, sac_workspace *ws, uint64_
 sac_status sac_index_reconstruct(const sac_index *shared, uint64_t label, float *vector, sac_error *err)
 {
     sac_index *index = (sac_index *)shared;
-    sac_workspace *ws;
-    sac_status st = sac_workspace_borrow(&index->workspaces, &ws, err);
+    sac_team team;
+    sac_status st = sac_index_team(index, &team, err);
 
     if (st != SAC_OK)
         return st;
     pthread_rwlock_rdlock(&index->lock);
-    st = read_vector(index, ws, label, vector);
+    st = read_vector(index, &team, label, vector);
     pthread_rwlock_unlock(&index->lock);
-    sac_workspace_give_back(&index->workspaces, ws);
+    sac_team_give_back(&team);
     return st;
 }
 
@@ -604,6 +371,19 @@ size_t sac_index_recall_curve(const sac_index *shared, sac_recall_point *points,
     return count;
 }
 
+/* Adds up what the shards hold; of their lists' imbalance, the worst. */
+static void describe_shard(const sac_shard *shard, sac_index_info *out)
+{
+    out->bytes_vectors += sac_vectors_bytes(&shard->vectors);
+    out->bytes_vectors_host += sac_vectors_host_bytes(&shard->vectors);
+    if (shard->ivf != NULL) {
+        double imbalance = sac_lists_imbalance(&shard->ivf->lists);
+        out->list_imbalance = imbalance > out->list_imbalance ? imbalance : out->list_imbalance;
+        out->bytes_codes += sac_lists_page_bytes(&shard->ivf->lists);
+        out->bytes_other += sac_ivf_other_bytes(shard->ivf);
+    }
+}
+
 void sac_index_describe(const sac_index *shared, sac_index_info *out)
 {
     sac_index *index = (sac_index *)shared;
@@ -614,20 +394,15 @@ void sac_index_describe(const sac_index *shared, sac_index_info *out)
         .metric = index->metric,
         .count = index->labels.live_count,
         .trained = index->trained,
-        .measured = index->curve.count > 0 || (index->trained && index->ivf == NULL),
+        .measured = index->curve.count > 0 || (index->trained && sac_index_ivf(index) == NULL),
         .nlist = index->spec.nlist,
         .m = index->spec.m,
         .nbits = index->spec.nbits,
         .list_imbalance = 1,
-        .bytes_vectors = sac_vectors_bytes(&index->vectors),
-        .bytes_vectors_host = sac_vectors_host_bytes(&index->vectors),
         .bytes_other = sac_labels_bytes(&index->labels),
     };
     sac_index_spec_format(&index->spec, index->dim, out->spec, sizeof out->spec);
-    if (index->ivf != NULL) {
-        out->list_imbalance = sac_lists_imbalance(&index->ivf->lists);
-        out->bytes_codes = sac_lists_page_bytes(&index->ivf->lists);
-        out->bytes_other += sac_ivf_other_bytes(index->ivf);
-    }
+    for (uint32_t s = 0; s < index->shard_count; s++)
+        describe_shard(&index->shards[s], out);
     pthread_rwlock_unlock(&index->lock);
 }

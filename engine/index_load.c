@@ -4,6 +4,7 @@
 #include "engine/index_file.h"
 #include "engine/index_state.h"
 #include "engine/plan.h"
+#include "kernels/page.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,8 @@ struct reader {
     uint64_t offset, left; /* of the section being read */
     sac_index_header header;
     sac_index *index; /* being made */
-    sac_workspace *ws;
+    sac_team team;
+    sac_workspace *ws; /* the first of the team */
 };
 
 static sac_status damaged(const struct reader *r, const char *what)
@@ -194,7 +196,7 @@ static sac_status get_labels(struct reader *r)
 {
     sac_labels *labels = &r->index->labels;
     uint64_t chunk[512] = {0};
-    sac_status st = sac_labels_reserve(labels, r->ws->stream, r->header.count, r->err);
+    sac_status st = sac_labels_reserve(labels, r->header.count, r->err);
 
     open_section(r, SAC_SECTION_LABELS);
     for (uint32_t i = 0; st == SAC_OK && i < r->header.count;) {
@@ -207,8 +209,9 @@ static sac_status get_labels(struct reader *r)
                 sac_labels_insert(labels, chunk[c]);
         }
     }
-    if (st == SAC_OK && sac_labels_sync(labels, r->ws->stream) != SAC_OK)
-        st = sac_fail(r->err, SAC_DEVICE_LOST, "cannot copy the labels to the device");
+    for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+        if (sac_labels_sync(labels, s, r->team.ws[s]->stream) != SAC_OK)
+            st = sac_fail(r->err, SAC_DEVICE_LOST, "cannot copy the labels to the device");
     return st == SAC_OK ? close_section(r, SAC_SECTION_LABELS) : st;
 }
 
@@ -255,55 +258,128 @@ static sac_status check_page(const struct reader *r, const sac_pq_shape *pq, con
     return all_finite(bias, rows) ? SAC_OK : damaged(r, "a norm in a list is not finite");
 }
 
-static sac_status get_page(struct reader *r, uint32_t list, uint32_t rows)
+/* A page of a list on its way to a shard: pieces of host memory. */
+struct page {
+    uint8_t *codes;
+    float bias[SAC_PAGE_ROWS];
+    uint32_t slots[SAC_PAGE_ROWS];
+    uint32_t rows;
+};
+
+/* [count], empty. */
+static sac_status make_pages(struct reader *r, uint32_t count, struct page **out)
 {
-    sac_lists *lists = &r->index->ivf->lists;
-    sac_workspace_mark mark = sac_workspace_save(r->ws);
+    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
+    struct page *pages = sac_workspace_host(r->ws, count, sizeof *pages);
+
+    *out = pages;
+    for (uint32_t i = 0; pages != NULL && i < count; i++) {
+        memset(&pages[i], 0, sizeof pages[i]);
+        pages[i].codes = sac_workspace_host(r->ws, sac_page_code_bytes(pq), 1);
+        if (pages[i].codes == NULL)
+            return r->ws->status;
+        memset(pages[i].codes, 0, sac_page_code_bytes(pq));
+    }
+    return pages == NULL ? r->ws->status : SAC_OK;
+}
+
+/* Hands a page over, whose slots are the shard's; it is empty then. */
+static sac_status flush_page(struct reader *r, uint32_t shard, uint32_t list, struct page *page)
+{
+    sac_workspace *ws = r->team.ws[shard];
+    sac_workspace_mark mark = sac_workspace_save(ws);
+    sac_status st = page->rows == 0 ? SAC_OK
+                                    : sac_lists_load_page(&r->index->shards[shard].ivf->lists, ws, list,
+                                                          page->rows, page->codes, page->bias, page->slots);
+
+    sac_workspace_restore(ws, mark);
+    page->rows = 0;
+    return st;
+}
+
+static sac_status deal_page(struct reader *r, uint32_t list, const struct page *from, struct page *pages)
+{
+    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
+    sac_status st = SAC_OK;
+
+    for (uint32_t i = 0; st == SAC_OK && i < from->rows; i++) {
+        uint32_t shard = from->slots[i] % r->team.count;
+        struct page *to = &pages[shard];
+        sac_page_copy(pq, to->codes, to->rows, from->codes, i, 1);
+        to->bias[to->rows] = from->bias[i];
+        to->slots[to->rows++] = from->slots[i] / r->team.count;
+        if (to->rows == SAC_PAGE_ROWS)
+            st = flush_page(r, shard, list, to);
+    }
+    return st;
+}
+
+static sac_status get_page(struct reader *r, uint32_t rows, struct page *page)
+{
+    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
     uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
-    size_t code_bytes = lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits);
-    uint8_t *codes = sac_workspace_host(r->ws, code_bytes, 1);
-    float bias[SAC_PAGE_ROWS] = {0};
-    uint32_t slots[SAC_PAGE_ROWS] = {0};
-    sac_status st = codes == NULL ? r->ws->status : get(r, codes, code_bytes);
+    size_t code_bytes = lines * sac_pq_code_bytes(pq->m, pq->nbits);
+    sac_status st = get(r, page->codes, code_bytes);
 
     if (st == SAC_OK)
-        st = get(r, bias, lines * sizeof *bias);
+        st = get(r, page->bias, lines * sizeof *page->bias);
     if (st == SAC_OK)
-        st = get(r, slots, lines * sizeof *slots);
+        st = get(r, page->slots, lines * sizeof *page->slots);
     if (st == SAC_OK)
-        st = check_page(r, &lists->pq, codes, code_bytes, bias, slots, rows);
-    if (st == SAC_OK)
-        st = sac_lists_load_page(lists, r->ws, list, rows, codes, bias, slots);
-    sac_workspace_restore(r->ws, mark);
+        st = check_page(r, pq, page->codes, code_bytes, page->bias, page->slots, rows);
+    page->rows = rows;
+    return st;
+}
+
+/* The entries of one list: whole pages where there is one shard, else what each has of them. */
+static sac_status get_list(struct reader *r, uint32_t list, uint32_t size, struct page *file,
+                           struct page *pages)
+{
+    sac_status st = SAC_OK;
+
+    for (uint32_t left = size, rows; st == SAC_OK && left > 0; left -= rows) {
+        rows = left < SAC_PAGE_ROWS ? left : SAC_PAGE_ROWS;
+        st = get_page(r, rows, file);
+        if (st == SAC_OK)
+            st = r->team.count == 1 ? flush_page(r, 0, list, file) : deal_page(r, list, file, pages);
+    }
+    for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+        st = flush_page(r, s, list, &pages[s]);
+    return st;
+}
+
+static sac_status finish_lists(struct reader *r)
+{
+    sac_status st = SAC_OK;
+
+    /* As many entries as vectors, and none without: every vector once. */
+    for (uint32_t slot = 0; st == SAC_OK && slot < r->header.count; slot++)
+        if (!sac_lists_holds(&r->index->shards[slot % r->team.count].ivf->lists, slot / r->team.count))
+            st = damaged(r, "a vector is in no list");
+    for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+        st = sac_lists_sync(&r->index->shards[s].ivf->lists, r->team.ws[s]);
     return st;
 }
 
 static sac_status get_lists(struct reader *r)
 {
-    const sac_lists *lists = &r->index->ivf->lists;
-    uint32_t nlist = lists->nlist;
+    uint32_t nlist = sac_index_ivf(r->index)->nlist;
     uint32_t *sizes = sac_workspace_host(r->ws, nlist, sizeof *sizes);
+    struct page *pages;
     uint64_t total = 0;
-    sac_status st;
+    sac_status st = make_pages(r, r->team.count + 1, &pages);
 
     open_section(r, SAC_SECTION_LISTS);
-    st = sizes == NULL ? r->ws->status : get(r, sizes, nlist * sizeof *sizes);
+    if (st == SAC_OK)
+        st = sizes == NULL ? r->ws->status : get(r, sizes, nlist * sizeof *sizes);
     for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
         total += sizes[l];
     if (st == SAC_OK && total != r->header.count)
         st = damaged(r, "the lists do not hold every vector once");
     for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
-        for (uint32_t left = sizes[l]; st == SAC_OK && left > 0;) {
-            uint32_t rows = left < SAC_PAGE_ROWS ? left : SAC_PAGE_ROWS;
-            st = get_page(r, l, rows);
-            left -= rows;
-        }
-    /* As many entries as vectors, and none without: every vector once. */
-    for (uint32_t slot = 0; st == SAC_OK && slot < r->header.count; slot++)
-        if (slot >= lists->slot_capacity || lists->position[slot] == SAC_NO_POSITION)
-            st = damaged(r, "a vector is in no list");
+        st = get_list(r, l, sizes[l], &pages[r->team.count], pages);
     if (st == SAC_OK)
-        st = sac_lists_sync(&r->index->ivf->lists, r->ws);
+        st = finish_lists(r);
     return st == SAC_OK ? close_section(r, SAC_SECTION_LISTS) : st;
 }
 
@@ -311,16 +387,18 @@ static sac_status get_ivf(struct reader *r)
 {
     sac_index *index = r->index;
     float *centroids, *codebook, *rotation;
-    sac_status st = sac_ivf_open(index->device, index->dim, index->metric, &index->spec, &index->ivf, r->err);
+    sac_status st = get_floats(r, SAC_SECTION_CENTROIDS, &centroids);
 
-    if (st == SAC_OK)
-        st = get_floats(r, SAC_SECTION_CENTROIDS, &centroids);
     if (st == SAC_OK)
         st = get_floats(r, SAC_SECTION_CODEBOOK, &codebook);
     if (st == SAC_OK)
         st = get_floats(r, SAC_SECTION_ROTATION, &rotation);
-    if (st == SAC_OK)
-        st = sac_ivf_restore(index->ivf, r->ws, centroids, codebook, rotation);
+    for (uint32_t s = 0; st == SAC_OK && s < index->shard_count; s++) {
+        sac_shard *shard = &index->shards[s];
+        st = sac_ivf_open(shard->device, index->dim, index->metric, &index->spec, &shard->ivf, r->err);
+        if (st == SAC_OK)
+            st = sac_ivf_restore(shard->ivf, r->team.ws[s], centroids, codebook, rotation);
+    }
     return st == SAC_OK ? get_lists(r) : st;
 }
 
@@ -342,10 +420,37 @@ static bool row_is_finite(const sac_vectors *vectors, const uint8_t *row)
     return true;
 }
 
+/* Slots below `slot` that are a shard's. */
+static uint32_t slots_below(const struct reader *r, uint32_t shard, size_t slot)
+{
+    return (uint32_t)(slot / r->team.count + (slot % r->team.count > shard));
+}
+
+/* n rows as they are stored, to the shard that has them: its every so many-th. */
+static sac_status load_rows(struct reader *r, uint32_t shard, size_t first, size_t n, const uint8_t *rows)
+{
+    sac_vectors *vectors = &r->index->shards[shard].vectors;
+    sac_workspace *ws = r->team.ws[shard];
+    uint32_t local = slots_below(r, shard, first), count = slots_below(r, shard, first + n) - local;
+    size_t row = sac_vectors_row_bytes(vectors);
+    uint8_t *own;
+
+    if (r->team.count == 1)
+        return sac_vectors_load(vectors, ws, local, n, rows);
+    own = sac_workspace_host(ws, count, row);
+    if (own == NULL)
+        return ws->status;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t slot = (size_t)(local + i) * r->team.count + shard;
+        memcpy(own + i * row, rows + (slot - first) * row, row);
+    }
+    return sac_vectors_load(vectors, ws, local, count, own);
+}
+
 /* n vectors from the file, as they are stored. */
 static sac_status vectors_from_file(struct reader *r, size_t first, size_t n)
 {
-    sac_vectors *vectors = &r->index->vectors;
+    const sac_vectors *vectors = &r->index->shards[0].vectors;
     size_t row = sac_vectors_row_bytes(vectors);
     uint8_t *rows = sac_workspace_host(r->ws, n, row);
     sac_status st = rows == NULL ? r->ws->status : get(r, rows, n * row);
@@ -353,64 +458,93 @@ static sac_status vectors_from_file(struct reader *r, size_t first, size_t n)
     for (size_t i = 0; st == SAC_OK && i < n; i++)
         if (!row_is_finite(vectors, rows + i * row))
             st = damaged(r, "a vector is not finite");
-    return st == SAC_OK ? sac_vectors_load(vectors, r->ws, (uint32_t)first, n, rows) : st;
+    for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+        st = load_rows(r, s, first, n, rows);
+    return st;
 }
 
-/* n vectors from whoever keeps them. Labels that are gone are noted in `gone`, with zeros for a vector. */
-static sac_status vectors_from_caller(struct reader *r, size_t first, size_t n, sac_vector_fn fn,
-                                      void *context, uint64_t *gone, size_t *gone_count)
+/* What the caller keeps of vectors. */
+struct keeper {
+    sac_vector_fn fn;
+    void *context;
+    uint64_t *gone; /* labels that it has no vector of */
+    size_t gone_count;
+};
+
+/* Slots first .. first + n - 1, as far as they are the shard's, from whoever keeps the vectors. Those that
+ * are gone are zeros. */
+static sac_status vectors_from_caller(struct reader *r, uint32_t shard, size_t first, size_t n,
+                                      struct keeper *keeper)
 {
     sac_index *index = r->index;
-    float *given = sac_workspace_host(r->ws, index->dim, sizeof *given);
-    uint32_t *slots = sac_workspace_host(r->ws, n, sizeof *slots);
+    sac_workspace *ws = r->team.ws[shard];
+    uint32_t local = slots_below(r, shard, first), count = slots_below(r, shard, first + n) - local;
+    float *given = sac_workspace_host(ws, index->dim, sizeof *given);
+    uint32_t *slots = sac_workspace_host(ws, count, sizeof *slots);
     sac_span x;
     sac_status st;
 
-    if (given == NULL || slots == NULL || !sac_workspace_span(r->ws, n, index->dim * sizeof(float), &x))
-        return r->ws->status;
+    if (given == NULL || slots == NULL || !sac_workspace_span(ws, count, index->dim * sizeof(float), &x))
+        return ws->status;
     memset(x.host, 0, x.bytes);
-    for (size_t i = 0; i < n; i++) {
-        slots[i] = (uint32_t)(first + i);
-        if (!fn(context, index->labels.label[first + i], given)) {
-            gone[(*gone_count)++] = index->labels.label[first + i];
+    for (uint32_t i = 0; i < count; i++) {
+        size_t slot = (size_t)(local + i) * r->team.count + shard;
+        slots[i] = local + i;
+        if (!keeper->fn(keeper->context, index->labels.label[slot], given)) {
+            keeper->gone[keeper->gone_count++] = index->labels.label[slot];
             continue;
         }
-        st = sac_index_check_vector(index, given, "vector", first + i, r->err);
+        st = sac_index_check_vector(index, given, "vector", slot, r->err);
         if (st != SAC_OK)
             return st;
         sac_index_copy_vector(index, given, (float *)x.host + i * index->dim);
     }
-    st = sac_span_push(r->ws, &x);
-    return st == SAC_OK ? sac_vectors_write(&index->vectors, r->ws, n, x.device, slots) : st;
+    st = sac_span_push(ws, &x);
+    return st == SAC_OK ? sac_vectors_write(&index->shards[shard].vectors, ws, count, x.device, slots) : st;
+}
+
+static sac_status get_chunk(struct reader *r, size_t first, size_t n, struct keeper *keeper)
+{
+    sac_workspace_mark marks[SAC_SHARDS_MAX];
+    sac_status st = SAC_OK;
+
+    for (uint32_t s = 0; s < r->team.count; s++)
+        marks[s] = sac_workspace_save(r->team.ws[s]);
+    if ((r->header.flags & SAC_FILE_VECTORS) != 0)
+        st = vectors_from_file(r, first, n);
+    else
+        for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+            st = vectors_from_caller(r, s, first, n, keeper);
+    if (st == SAC_OK)
+        st = sac_team_wait(&r->team);
+    for (uint32_t s = 0; s < r->team.count; s++)
+        sac_workspace_restore(r->team.ws[s], marks[s]);
+    return st;
 }
 
 static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
 {
     sac_index *index = r->index;
     bool in_file = (r->header.flags & SAC_FILE_VECTORS) != 0;
-    uint64_t *gone = sac_workspace_host(r->ws, in_file ? 0 : r->header.count, sizeof *gone);
-    size_t gone_count = 0, chunk = sac_index_chunk_rows(index);
-    sac_status st =
-        gone == NULL ? r->ws->status : sac_vectors_reserve(&index->vectors, r->ws, r->header.count);
+    struct keeper keeper = {.fn = fn, .context = context};
+    size_t chunk = sac_index_chunk_rows(index);
+    sac_status st = SAC_OK;
 
+    keeper.gone = sac_workspace_host(r->ws, in_file ? 0 : r->header.count, sizeof *keeper.gone);
+    if (keeper.gone == NULL)
+        return r->ws->status;
+    for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+        st =
+            sac_vectors_reserve(&index->shards[s].vectors, r->team.ws[s], slots_below(r, s, r->header.count));
     if (st == SAC_OK && !in_file && fn == NULL && r->header.count > 0)
         return sac_fail(r->err, SAC_INVALID_ARGUMENT, "%s was saved without its vectors: they must be given",
                         r->path);
     open_section(r, SAC_SECTION_VECTORS);
-    for (size_t first = 0; st == SAC_OK && first < r->header.count; first += chunk) {
-        size_t n = r->header.count - first < chunk ? r->header.count - first : chunk;
-        sac_workspace_mark mark = sac_workspace_save(r->ws);
-        if (in_file)
-            st = vectors_from_file(r, first, n);
-        else
-            st = vectors_from_caller(r, first, n, fn, context, gone, &gone_count);
-        if (st == SAC_OK)
-            st = sac_workspace_wait(r->ws);
-        sac_workspace_restore(r->ws, mark);
-    }
+    for (size_t first = 0; st == SAC_OK && first < r->header.count; first += chunk)
+        st = get_chunk(r, first, r->header.count - first < chunk ? r->header.count - first : chunk, &keeper);
     if (st == SAC_OK)
         st = close_section(r, SAC_SECTION_VECTORS);
-    return st == SAC_OK ? sac_index_delete(index, gone_count, gone, NULL, r->err) : st;
+    return st == SAC_OK ? sac_index_delete(index, keeper.gone_count, keeper.gone, NULL, r->err) : st;
 }
 
 /* ---- the whole file --------------------------------------------------------------------------------- */
@@ -434,9 +568,10 @@ static sac_status load(struct reader *r, sac_device *device, sac_vector_fn fn, v
     if (st == SAC_OK)
         st = sac_index_create(device, &params, &r->index, r->err);
     if (st == SAC_OK)
-        st = sac_workspace_borrow(&r->index->workspaces, &r->ws, r->err);
+        st = sac_index_team(r->index, &r->team, r->err);
     if (st != SAC_OK)
         return st;
+    r->ws = r->team.ws[0];
     r->index->trained = (r->header.flags & SAC_FILE_TRAINED) != 0;
     st = get_curve(r);
     if (st == SAC_OK)
@@ -447,7 +582,7 @@ static sac_status load(struct reader *r, sac_device *device, sac_vector_fn fn, v
         st = get_vectors(r, fn, context);
     if (st == SAC_OK && r->index->labels.live_count >= SAC_CALIBRATE_COUNT_MIN)
         st = sac_index_calibrate(r->index, r->ws);
-    sac_workspace_give_back(&r->index->workspaces, r->ws);
+    sac_team_give_back(&r->team);
     return st;
 }
 

@@ -30,12 +30,13 @@ static const uint32_t depths[] = {10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320
 
 struct measurement {
     const sac_index *index;
-    sac_workspace *ws;
+    const sac_team *team;
+    sac_workspace *ws; /* the first of the team */
     uint32_t n;
     uint32_t *slots;  /* [n]: the queries */
     uint32_t *known;  /* [n][KNOWN]: each query's nearest, itself among them, nearest first */
     uint32_t *counts; /* [n]: how many are known */
-    sac_span x;       /* [n][dim] */
+    sac_span *x;      /* for each shard [n][dim] */
 };
 
 /* ---- queries and truth ------------------------------------------------------------------------------ */
@@ -54,50 +55,112 @@ static void choose_queries(struct measurement *m)
     }
 }
 
-static sac_status find_truth(struct measurement *m)
+/* Copies the queries that a shard stores from there to where all shards read them. */
+static sac_status read_queries(struct measurement *m, uint32_t shard)
 {
-    const sac_index *index = m->index;
-    uint32_t live = index->labels.live_count, width = live < KNOWN ? live : KNOWN;
-    sac_workspace_mark mark = sac_workspace_save(m->ws);
-    float *distance = sac_workspace_device(m->ws, (size_t)m->n * width, sizeof *distance);
-    sac_span slot;
+    sac_workspace *ws = m->team->ws[shard];
+    uint32_t *slots = sac_workspace_host(ws, m->n, sizeof *slots), count = 0, row = 0, dim = m->index->dim;
+    sac_span rows;
     sac_status st;
 
-    if (distance == NULL || !sac_workspace_span(m->ws, (size_t)m->n * width, sizeof(uint32_t), &slot))
-        return m->ws->status;
-    st = sac_vectors_nearest(&index->vectors, m->ws, sac_index_distance(index), m->n, m->x.device,
-                             &index->labels, NULL, width, distance, slot.device);
+    if (slots == NULL || !sac_workspace_span(ws, m->n, dim * sizeof(float), &rows))
+        return ws->status;
+    for (uint32_t q = 0; q < m->n; q++)
+        if (m->slots[q] % m->team->count == shard)
+            slots[count++] = m->slots[q] / m->team->count;
+    st = sac_vectors_read(&m->index->shards[shard].vectors, ws, count, slots, rows.device);
     if (st == SAC_OK)
-        st = sac_span_pull(m->ws, &slot);
+        st = sac_span_pull(ws, &rows);
     for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
-        const uint32_t *found = (const uint32_t *)slot.host + (size_t)q * width;
-        m->counts[q] = 0;
-        for (uint32_t i = 0; i < width && m->counts[q] < KNOWN - 1; i++)
-            if (found[i] != m->slots[q])
-                m->known[q * KNOWN + m->counts[q]++] = found[i];
+        if (m->slots[q] % m->team->count != shard)
+            continue;
+        for (uint32_t s = 0; s < m->team->count; s++)
+            memcpy((float *)m->x[s].host + (size_t)q * dim, (const float *)rows.host + (size_t)row * dim,
+                   dim * sizeof(float));
+        row++;
     }
-    sac_workspace_restore(m->ws, mark);
     return st;
 }
 
-static sac_status prepare(struct measurement *m, const sac_index *index, sac_workspace *ws)
+/* What the shards found for n queries, pieces of [n][stride], as slots of the whole on the host. */
+static sac_status collect(const struct measurement *m, size_t n, uint32_t stride,
+                          const sac_shard_found *found, sac_span *slots)
+{
+    sac_shard_found all = found[0];
+    sac_status st = SAC_OK;
+
+    if (m->team->count > 1) {
+        all.distance = sac_workspace_device(m->ws, n * stride, sizeof *all.distance);
+        all.slot = sac_workspace_device(m->ws, n * stride, sizeof *all.slot);
+        if (all.distance == NULL || all.slot == NULL)
+            return m->ws->status;
+        st = sac_team_merge(m->team, n, stride, found, stride, &all);
+    }
+    if (st == SAC_OK && !sac_workspace_view(m->ws, all.slot, n * stride, sizeof(uint32_t), slots))
+        st = m->ws->status;
+    return st == SAC_OK ? sac_span_pull(m->ws, slots) : st;
+}
+
+static sac_status find_on(const struct measurement *m, uint32_t shard, uint32_t width, sac_shard_found *found)
+{
+    const sac_index *index = m->index;
+    sac_workspace *ws = m->team->ws[shard];
+
+    found->distance = sac_workspace_device(ws, (size_t)m->n * width, sizeof *found->distance);
+    found->slot = sac_workspace_device(ws, (size_t)m->n * width, sizeof *found->slot);
+    if (found->distance == NULL || found->slot == NULL)
+        return ws->status;
+    return sac_vectors_nearest(&index->shards[shard].vectors, ws, sac_index_distance(index), m->n,
+                               m->x[shard].device, index->labels.live[shard].copy,
+                               sac_labels_slots_of(&index->labels, shard), NULL, width, found->distance,
+                               found->slot);
+}
+
+static sac_status find_truth(struct measurement *m)
+{
+    uint32_t live = m->index->labels.live_count, width = live < KNOWN ? live : KNOWN;
+    sac_shard_found found[SAC_SHARDS_MAX];
+    sac_span slot;
+    sac_status st = SAC_OK;
+
+    for (uint32_t s = 0; st == SAC_OK && s < m->team->count; s++)
+        st = find_on(m, s, width, &found[s]);
+    if (st == SAC_OK)
+        st = collect(m, m->n, width, found, &slot);
+    for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
+        const uint32_t *nearest = (const uint32_t *)slot.host + (size_t)q * width;
+        m->counts[q] = 0;
+        for (uint32_t i = 0; i < width && m->counts[q] < KNOWN - 1; i++)
+            if (nearest[i] != m->slots[q])
+                m->known[q * KNOWN + m->counts[q]++] = nearest[i];
+    }
+    return st;
+}
+
+static sac_status prepare(struct measurement *m, const sac_index *index, const sac_team *team)
 {
     uint32_t wanted = index->labels.live_count / 4;
-    sac_status st;
+    sac_workspace *ws = team->ws[0];
+    sac_status st = SAC_OK;
 
     m->index = index;
+    m->team = team;
     m->ws = ws;
     m->n = wanted < QUERIES_MIN ? QUERIES_MIN : wanted > QUERIES ? QUERIES : wanted;
     m->slots = sac_workspace_host(ws, m->n, sizeof *m->slots);
     m->known = sac_workspace_host(ws, (size_t)m->n * KNOWN, sizeof *m->known);
     m->counts = sac_workspace_host(ws, m->n, sizeof *m->counts);
-    if (m->slots == NULL || m->known == NULL || m->counts == NULL ||
-        !sac_workspace_span(ws, m->n, index->dim * sizeof(float), &m->x))
+    m->x = sac_workspace_host(ws, team->count, sizeof *m->x);
+    if (m->slots == NULL || m->known == NULL || m->counts == NULL || m->x == NULL)
         return ws->status;
+    for (uint32_t s = 0; s < team->count; s++)
+        if (!sac_workspace_span(team->ws[s], m->n, index->dim * sizeof(float), &m->x[s]))
+            return team->ws[s]->status;
     choose_queries(m);
-    st = sac_vectors_read(&index->vectors, ws, m->n, m->slots, m->x.device);
-    if (st == SAC_OK)
-        st = sac_span_pull(ws, &m->x);
+    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
+        st = read_queries(m, s);
+    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
+        st = sac_span_push(team->ws[s], &m->x[s]);
     return st == SAC_OK ? find_truth(m) : st;
 }
 
@@ -142,48 +205,65 @@ static void count_found(struct tally *tally, int world, const uint32_t *places, 
     }
 }
 
-/* The candidates of one tile of queries. */
-static sac_status scan_tile(const struct measurement *m, uint32_t first, uint32_t n, uint32_t nprobe,
-                            sac_ivf_batch *batch, sac_span *slots)
+/* The candidates that a shard has for one tile of queries, nearest first by their codes. */
+static sac_status scan_on(const struct measurement *m, uint32_t shard, uint32_t first, uint32_t n,
+                          uint32_t nprobe, sac_shard_found *found, uint32_t *stride)
 {
-    const sac_ivf *ivf = m->index->ivf;
+    const sac_ivf *ivf = m->index->shards[shard].ivf;
+    sac_workspace *ws = m->team->ws[shard];
     size_t at = (size_t)first * m->index->dim;
-    sac_span x = {(float *)m->x.device + at, (float *)m->x.host + at, n * m->index->dim * sizeof(float)};
-    sac_ivf_query *queries = sac_workspace_host(m->ws, n, sizeof *queries);
+    sac_span x = {(float *)m->x[shard].device + at, (float *)m->x[shard].host + at,
+                  n * m->index->dim * sizeof(float)};
+    sac_ivf_query *queries = sac_workspace_host(ws, n, sizeof *queries);
+    sac_ivf_batch batch;
     sac_status st;
 
     if (queries == NULL)
-        return m->ws->status;
+        return ws->status;
     for (uint32_t i = 0; i < n; i++)
         queries[i] = (sac_ivf_query){.nprobe = nprobe, .depth = depths[DEPTHS - 1] + HIDDEN + 1};
-    st = sac_ivf_prepare(ivf, m->ws, n, &x, queries, 1, batch);
+    st = sac_ivf_prepare(ivf, ws, n, &x, queries, 1, &batch);
+    *found = (sac_shard_found){batch.distance, batch.slot};
+    *stride = batch.stride;
+    return st == SAC_OK ? sac_ivf_submit(ivf, ws, &batch) : st;
+}
+
+/* Counts what one tile of queries finds. Every shard re-ranks as many candidates as are asked for, so a
+ * search finds no less. */
+static sac_status scan_tile(const struct measurement *m, uint32_t first, uint32_t n, uint32_t nprobe,
+                            struct tally *tally)
+{
+    sac_shard_found found[SAC_SHARDS_MAX];
+    uint32_t stride = 0;
+    sac_span slots;
+    sac_status st = SAC_OK;
+
+    for (uint32_t s = 0; st == SAC_OK && s < m->team->count; s++)
+        st = scan_on(m, s, first, n, nprobe, &found[s], &stride);
     if (st == SAC_OK)
-        st = sac_ivf_submit(ivf, m->ws, batch);
-    if (st == SAC_OK && !sac_workspace_view(m->ws, batch->slot, n * batch->stride, sizeof(uint32_t), slots))
-        st = m->ws->status;
-    return st == SAC_OK ? sac_span_pull(m->ws, slots) : st;
+        st = collect(m, n, stride, found, &slots);
+    for (uint32_t i = 0; st == SAC_OK && i < n; i++) {
+        uint32_t places[KNOWN], q = first + i;
+        find_places(m, q, (const uint32_t *)slots.host + (size_t)i * stride, stride, places);
+        count_found(tally, 0, places, 0, m->counts[q]);
+        count_found(tally, 1, places, HIDDEN, m->counts[q]);
+    }
+    return st;
 }
 
 static sac_status scan(const struct measurement *m, uint32_t nprobe, struct tally *tally)
 {
-    size_t tile = m->ws->share / 4 / sac_ivf_table_bytes(m->index->ivf) + 1;
+    size_t tile = m->ws->share / 4 / sac_ivf_table_bytes(sac_index_ivf(m->index)) + 1;
+    sac_workspace_mark marks[SAC_SHARDS_MAX];
     sac_status st = SAC_OK;
 
     *tally = (struct tally){0};
     for (uint32_t first = 0; st == SAC_OK && first < m->n; first += (uint32_t)tile) {
-        uint32_t n = m->n - first < tile ? m->n - first : (uint32_t)tile;
-        sac_workspace_mark mark = sac_workspace_save(m->ws);
-        sac_ivf_batch batch;
-        sac_span slots;
-
-        st = scan_tile(m, first, n, nprobe, &batch, &slots);
-        for (uint32_t i = 0; st == SAC_OK && i < n; i++) {
-            uint32_t places[KNOWN], q = first + i;
-            find_places(m, q, (const uint32_t *)slots.host + (size_t)i * batch.stride, batch.stride, places);
-            count_found(tally, 0, places, 0, m->counts[q]);
-            count_found(tally, 1, places, HIDDEN, m->counts[q]);
-        }
-        sac_workspace_restore(m->ws, mark);
+        for (uint32_t s = 0; s < m->team->count; s++)
+            marks[s] = sac_workspace_save(m->team->ws[s]);
+        st = scan_tile(m, first, m->n - first < tile ? m->n - first : (uint32_t)tile, nprobe, tally);
+        for (uint32_t s = 0; s < m->team->count; s++)
+            sac_workspace_restore(m->team->ws[s], marks[s]);
     }
     return st;
 }
@@ -212,12 +292,12 @@ struct point {
  * and a candidate one per few lines of its vector. */
 static double cost_of(const sac_index *index, uint32_t nprobe, uint32_t depth)
 {
-    const sac_ivf *ivf = index->ivf;
-    double list_bytes = (double)index->labels.live_count / ivf->nlist *
+    const sac_ivf *ivf = sac_index_ivf(index);
+    double list_bytes = (double)index->labels.live_count / index->shard_count / ivf->nlist *
                         ((double)sac_pq_code_bytes(ivf->pq.m, ivf->pq.nbits) + 8);
 
     return nprobe * (100 + list_bytes / 30) +
-           depth * (40 + (double)sac_vectors_row_bytes(&index->vectors) / 8);
+           depth * (40 + (double)sac_vectors_row_bytes(&index->shards[0].vectors) / 8);
 }
 
 static int compare_cost(const void *a, const void *b)
@@ -256,17 +336,18 @@ static uint32_t next_nprobe(uint32_t nprobe, uint32_t nlist)
     return nprobe == nlist ? 0 : next < nlist ? next : nlist;
 }
 
-static sac_status measure(const sac_index *index, sac_workspace *ws, sac_progress_meter *meter,
+static sac_status measure(const sac_index *index, const sac_team *team, sac_progress_meter *meter,
                           sac_recall_curve *curve)
 {
+    sac_workspace *ws = team->ws[0];
     struct point *points = sac_workspace_host(ws, PROBES_MAX * DEPTHS, sizeof *points);
     struct measurement m;
     size_t count = 0;
     double reached = 0;
-    sac_status st = points == NULL ? ws->status : prepare(&m, index, ws);
+    sac_status st = points == NULL ? ws->status : prepare(&m, index, team);
 
     for (uint32_t nprobe = 1; st == SAC_OK && nprobe != 0 && reached < RECALL_ENOUGH;
-         nprobe = next_nprobe(nprobe, index->ivf->nlist)) {
+         nprobe = next_nprobe(nprobe, sac_index_ivf(index)->nlist)) {
         struct tally tally;
         st = scan(&m, nprobe, &tally);
         for (size_t d = 0; st == SAC_OK && d < DEPTHS; d++) {
@@ -285,26 +366,26 @@ static sac_status measure_and_keep(sac_index *index, sac_progress_fn progress, v
 {
     sac_recall_curve curve = {0};
     sac_progress_meter meter;
-    sac_workspace *ws;
+    sac_team team;
     uint64_t steps = 0;
-    sac_status st = sac_workspace_borrow(&index->workspaces, &ws, err);
+    sac_status st = sac_index_team(index, &team, err);
 
     if (st != SAC_OK)
         return st;
-    for (uint32_t nprobe = 1; nprobe != 0; nprobe = next_nprobe(nprobe, index->ivf->nlist))
+    for (uint32_t nprobe = 1; nprobe != 0; nprobe = next_nprobe(nprobe, sac_index_ivf(index)->nlist))
         steps++;
     sac_progress_begin(&meter, progress, context, "measure", steps);
-    st = measure(index, ws, &meter, &curve);
+    st = measure(index, &team, &meter, &curve);
     if (st == SAC_OK) {
         pthread_rwlock_wrlock(&index->lock);
         index->curve = curve;
         pthread_rwlock_unlock(&index->lock);
         if (index->labels.live_count >= SAC_CALIBRATE_COUNT_MIN)
-            st = sac_index_calibrate(index, ws);
+            st = sac_index_calibrate(index, team.ws[0]);
         if (meter.state.done < steps) /* it was enough earlier */
             (void)sac_progress_step(&meter, steps, 0);
     }
-    sac_workspace_give_back(&index->workspaces, ws);
+    sac_team_give_back(&team);
     return st;
 }
 
@@ -313,7 +394,7 @@ sac_status sac_index_measure(sac_index *index, sac_progress_fn progress, void *c
     sac_status st = SAC_OK;
 
     pthread_mutex_lock(&index->writer);
-    if (index->ivf != NULL && index->labels.live_count >= COUNT_MIN)
+    if (sac_index_ivf(index) != NULL && index->labels.live_count >= COUNT_MIN)
         st = measure_and_keep(index, progress, context, err);
     pthread_mutex_unlock(&index->writer);
     return st;

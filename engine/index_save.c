@@ -16,7 +16,7 @@
 /* Collects bytes, counts and hashes them. The first failure sticks in `st`. */
 struct writer {
     const sac_index *index;
-    sac_workspace *ws;
+    const sac_team *team;
     const char *path; /* of the temporary file */
     sac_error *err;
     sac_status st;
@@ -84,30 +84,32 @@ static void end_section(struct writer *w, enum sac_index_section section)
     w->header.sections[section].checksum = XXH3_64bits_digest(w->hash);
 }
 
-/* Device memory as the host sees it, a piece of the workspace; NULL where that fails. */
-static void *pull(struct writer *w, const void *device, size_t size)
+/* Device memory of a shard as the host sees it, a piece of its workspace; NULL where that fails. */
+static void *pull(struct writer *w, uint32_t shard, const void *device, size_t size)
 {
+    sac_workspace *ws = w->team->ws[shard];
     sac_span span;
     sac_status st = SAC_OK;
 
     if (w->st != SAC_OK)
         return NULL;
-    if (!sac_workspace_view(w->ws, (void *)device, size, 1, &span))
-        st = w->ws->status;
+    if (!sac_workspace_view(ws, (void *)device, size, 1, &span))
+        st = ws->status;
     if (st == SAC_OK)
-        st = sac_span_pull(w->ws, &span);
+        st = sac_span_pull(ws, &span);
     w->st = st;
     return st == SAC_OK ? span.host : NULL;
 }
 
+/* Device memory of the first shard. */
 static void put_device(struct writer *w, const void *device, size_t size)
 {
-    sac_workspace_mark mark = sac_workspace_save(w->ws);
-    const void *host = pull(w, device, size);
+    sac_workspace_mark mark = sac_workspace_save(w->team->ws[0]);
+    const void *host = pull(w, 0, device, size);
 
     if (host != NULL)
         put(w, host, size);
-    sac_workspace_restore(w->ws, mark);
+    sac_workspace_restore(w->team->ws[0], mark);
 }
 
 /* ---- sections --------------------------------------------------------------------------------------- */
@@ -135,49 +137,88 @@ static void put_labels(struct writer *w)
     end_section(w, SAC_SECTION_LABELS);
 }
 
-/* One page of a list: the used blocks, with slots as ranks and zeros past the last entry. */
-static void put_page(struct writer *w, uint32_t page, uint32_t rows)
-{
-    const sac_lists *lists = &w->index->ivf->lists;
-    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
-    uint32_t slots[SAC_PAGE_ROWS] = {0};
-    float bias[SAC_PAGE_ROWS] = {0};
-    sac_workspace_mark mark = sac_workspace_save(w->ws);
-    unsigned char *host = pull(w, sac_lists_page(lists, page), sac_page_bytes(&lists->pq));
+/* A page of a list as it goes to the file, which the pages of the shards fill one after another. */
+struct page {
+    uint8_t *codes;
+    float bias[SAC_PAGE_ROWS];
+    uint32_t slots[SAC_PAGE_ROWS]; /* ranks */
+    uint32_t rows;
+};
 
-    if (host != NULL) {
-        for (uint32_t i = 0; i < rows; i++) {
-            slots[i] = w->rank[sac_page_slots(&lists->pq, host)[i]];
-            bias[i] = sac_page_bias(&lists->pq, host)[i];
+/* The used blocks, with zeros past the last entry. */
+static void flush_page(struct writer *w, const sac_pq_shape *pq, struct page *page)
+{
+    uint32_t lines = (page->rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
+
+    put(w, page->codes, lines * sac_pq_code_bytes(pq->m, pq->nbits));
+    put(w, page->bias, lines * sizeof *page->bias);
+    put(w, page->slots, lines * sizeof *page->slots);
+    memset(page->codes, 0, sac_page_code_bytes(pq));
+    memset(page->bias, 0, sizeof page->bias);
+    memset(page->slots, 0, sizeof page->slots);
+    page->rows = 0;
+}
+
+/* Adds entries of a shard's page, `rows` of them, to the file's. */
+static void put_entries(struct writer *w, uint32_t shard, const sac_pq_shape *pq, unsigned char *from,
+                        uint32_t rows, struct page *to)
+{
+    for (uint32_t line = 0, run; line < rows; line += run) {
+        run = sac_page_run(line, to->rows, rows - line);
+        sac_page_copy(pq, to->codes, to->rows, from, line, run);
+        for (uint32_t i = 0; i < run; i++, to->rows++) {
+            to->slots[to->rows] = w->rank[sac_page_slots(pq, from)[line + i] * w->index->shard_count + shard];
+            to->bias[to->rows] = sac_page_bias(pq, from)[line + i];
         }
-        put(w, host, lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
-        put(w, bias, lines * sizeof *bias);
-        put(w, slots, lines * sizeof *slots);
+        if (to->rows == SAC_PAGE_ROWS)
+            flush_page(w, pq, to);
     }
-    sac_workspace_restore(w->ws, mark);
+}
+
+static void put_list_of(struct writer *w, uint32_t shard, uint32_t list, struct page *page)
+{
+    const sac_lists *lists = &w->index->shards[shard].ivf->lists;
+    const uint32_t *chain = sac_lists_chain(lists, list);
+    uint32_t rows = sac_lists_rows(lists, list);
+
+    for (uint32_t at = 0; w->st == SAC_OK && at < rows; at += SAC_PAGE_ROWS) {
+        sac_workspace_mark mark = sac_workspace_save(w->team->ws[shard]);
+        unsigned char *host =
+            pull(w, shard, sac_lists_page(lists, chain[at / SAC_PAGE_ROWS]), sac_page_bytes(&lists->pq));
+        if (host != NULL)
+            put_entries(w, shard, &lists->pq, host, rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS,
+                        page);
+        sac_workspace_restore(w->team->ws[shard], mark);
+    }
 }
 
 static void put_lists(struct writer *w)
 {
-    const sac_lists *lists = &w->index->ivf->lists;
+    const sac_ivf *ivf = sac_index_ivf(w->index);
+    struct page page = {.codes = calloc(1, sac_page_code_bytes(&ivf->pq))};
 
+    if (page.codes == NULL)
+        w->st = sac_fail(w->err, SAC_NO_MEMORY, "no memory to save %s", w->path);
     begin_section(w, SAC_SECTION_LISTS);
-    for (uint32_t l = 0; l < lists->nlist; l++) {
-        uint32_t rows = sac_lists_rows(lists, l);
+    for (uint32_t l = 0; l < ivf->nlist; l++) {
+        uint32_t rows = 0;
+        for (uint32_t s = 0; s < w->index->shard_count; s++)
+            rows += sac_lists_rows(&w->index->shards[s].ivf->lists, l);
         put(w, &rows, sizeof rows);
     }
-    for (uint32_t l = 0; l < lists->nlist; l++) {
-        const uint32_t *chain = sac_lists_chain(lists, l);
-        uint32_t rows = sac_lists_rows(lists, l);
-        for (uint32_t at = 0; w->st == SAC_OK && at < rows; at += SAC_PAGE_ROWS)
-            put_page(w, chain[at / SAC_PAGE_ROWS], rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS);
+    for (uint32_t l = 0; w->st == SAC_OK && l < ivf->nlist; l++) {
+        for (uint32_t s = 0; s < w->index->shard_count; s++)
+            put_list_of(w, s, l, &page);
+        if (page.rows > 0)
+            flush_page(w, &ivf->pq, &page);
     }
     end_section(w, SAC_SECTION_LISTS);
+    free(page.codes);
 }
 
 static void put_ivf(struct writer *w)
 {
-    const sac_ivf *ivf = w->index->ivf;
+    const sac_ivf *ivf = sac_index_ivf(w->index);
     size_t codebook = ((size_t)ivf->pq.m << ivf->pq.nbits) * ivf->pq.dsub * sizeof(float);
 
     begin_section(w, SAC_SECTION_CENTROIDS);
@@ -194,27 +235,52 @@ static void put_ivf(struct writer *w)
     put_lists(w);
 }
 
+/* The rows of a shard's page from local slot `first` on, on the host; NULL where that fails. */
+static const unsigned char *pull_rows(struct writer *w, uint32_t shard, uint32_t first, uint32_t rows)
+{
+    const sac_vectors *vectors = &w->index->shards[shard].vectors;
+    const unsigned char *page = sac_vectors_row(vectors, first);
+
+    if (sac_vectors_on_host(vectors, first))
+        return page;
+    return pull(w, shard, page, rows * sac_vectors_row_bytes(vectors));
+}
+
+/* Rows first .. of a page of each shard, which follow each other in turn. */
+static void put_rows(struct writer *w, uint32_t first, uint32_t rows, size_t row)
+{
+    const sac_labels *labels = &w->index->labels;
+    const unsigned char *pages[SAC_SHARDS_MAX] = {NULL};
+
+    for (uint32_t s = 0; s < labels->shard_count; s++) {
+        uint32_t have = sac_labels_slots_of(labels, s);
+        if (have > first)
+            pages[s] = pull_rows(w, s, first, have - first < rows ? have - first : rows);
+    }
+    for (uint32_t i = 0; w->st == SAC_OK && i < rows; i++)
+        for (uint32_t s = 0; s < labels->shard_count; s++) {
+            uint64_t slot = (uint64_t)(first + i) * labels->shard_count + s;
+            if (slot < labels->slot_count && sac_labels_live(labels, (uint32_t)slot))
+                put(w, pages[s] + i * row, row);
+        }
+}
+
 static void put_vectors(struct writer *w)
 {
-    const sac_vectors *vectors = &w->index->vectors;
-    const sac_labels *labels = &w->index->labels;
+    const sac_vectors *vectors = &w->index->shards[0].vectors;
+    uint32_t slots = sac_labels_slots_of(&w->index->labels, 0); /* no other has more */
     size_t row = sac_vectors_row_bytes(vectors);
 
     begin_section(w, SAC_SECTION_VECTORS);
-    for (uint32_t first = 0; w->st == SAC_OK && first < labels->slot_count; first += vectors->page_rows) {
-        uint32_t left = labels->slot_count - first,
-                 rows = left < vectors->page_rows ? left : vectors->page_rows;
-        sac_workspace_mark mark = sac_workspace_save(w->ws);
-        const unsigned char *page = sac_vectors_row(vectors, first);
+    for (uint64_t first = 0; w->st == SAC_OK && first < slots; first += vectors->page_rows) {
+        uint32_t left = slots - (uint32_t)first;
+        sac_workspace_mark marks[SAC_SHARDS_MAX];
 
-        if (!sac_vectors_on_host(vectors, first))
-            page = pull(w, page, rows * row);
-        for (uint32_t i = 0; page != NULL && i < rows; i++)
-            if (sac_labels_live(labels, first + i))
-                put(w, page + i * row, row);
-        sac_workspace_restore(w->ws, mark);
-        if (first > UINT32_MAX - vectors->page_rows)
-            break;
+        for (uint32_t s = 0; s < w->team->count; s++)
+            marks[s] = sac_workspace_save(w->team->ws[s]);
+        put_rows(w, (uint32_t)first, left < vectors->page_rows ? left : vectors->page_rows, row);
+        for (uint32_t s = 0; s < w->team->count; s++)
+            sac_workspace_restore(w->team->ws[s], marks[s]);
     }
     end_section(w, SAC_SECTION_VECTORS);
 }
@@ -257,7 +323,7 @@ static void put_all(struct writer *w, bool with_vectors)
     put(w, &w->header, sizeof w->header); /* zeros for now */
     put_curve(w);
     put_labels(w);
-    if (index->ivf != NULL)
+    if (sac_index_ivf(index) != NULL)
         put_ivf(w);
     if (with_vectors)
         put_vectors(w);
@@ -300,30 +366,31 @@ static sac_status write_file(struct writer *w, const char *path, bool with_vecto
     return sync_folder(path, w->err);
 }
 
-static sac_status save(const sac_index *index, sac_workspace *ws, const char *path, bool with_vectors)
+static sac_status save(const sac_index *index, const sac_team *team, const char *path, bool with_vectors)
 {
     struct writer *w = calloc(1, sizeof *w);
+    sac_error *err = team->ws[0]->err;
     char *temporary = NULL;
     sac_status st;
 
     if (w == NULL || asprintf(&temporary, "%s.tmp", path) < 0) {
         free(w);
-        return sac_fail(ws->err, SAC_NO_MEMORY, "no memory to save %s", path);
+        return sac_fail(err, SAC_NO_MEMORY, "no memory to save %s", path);
     }
     w->index = index;
-    w->ws = ws;
-    w->err = ws->err;
+    w->team = team;
+    w->err = err;
     w->path = temporary;
     w->buffer = malloc(BUFFER_BYTES);
     w->rank = calloc((size_t)index->labels.slot_count + 1, sizeof *w->rank);
     w->hash = XXH3_createState();
     if (w->buffer == NULL || w->rank == NULL || w->hash == NULL) {
-        st = sac_fail(ws->err, SAC_NO_MEMORY, "no memory to save %s", path);
+        st = sac_fail(err, SAC_NO_MEMORY, "no memory to save %s", path);
     } else {
         XXH3_64bits_reset(w->hash);
         w->fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (w->fd < 0)
-            st = sac_fail(ws->err, SAC_IO, "cannot create %s: %s", temporary, strerror(errno));
+            st = sac_fail(err, SAC_IO, "cannot create %s: %s", temporary, strerror(errno));
         else
             st = write_file(w, path, with_vectors);
     }
@@ -338,14 +405,14 @@ static sac_status save(const sac_index *index, sac_workspace *ws, const char *pa
 sac_status sac_index_save(const sac_index *shared, const char *path, bool with_vectors, sac_error *err)
 {
     sac_index *index = (sac_index *)shared; /* for its locks and idle workspaces only */
-    sac_workspace *ws;
+    sac_team team;
     sac_status st;
 
     pthread_mutex_lock(&index->writer);
-    st = sac_workspace_borrow(&index->workspaces, &ws, err);
+    st = sac_index_team(index, &team, err);
     if (st == SAC_OK) {
-        st = save(index, ws, path, with_vectors);
-        sac_workspace_give_back(&index->workspaces, ws);
+        st = save(index, &team, path, with_vectors);
+        sac_team_give_back(&team);
     }
     pthread_mutex_unlock(&index->writer);
     return st;

@@ -38,44 +38,76 @@ static sac_status check_query(const sac_index *index, const sac_query *q, size_t
 
 static sac_status prepare(sac_tile *tile)
 {
+    const sac_team *team = tile->team;
     uint32_t dim = tile->index->dim;
 
-    if (!sac_workspace_span(tile->ws, tile->n, dim * sizeof(float), &tile->x))
-        return tile->ws->status;
-    for (size_t i = 0; i < tile->n; i++)
-        sac_index_copy_vector(tile->index, tile->queries[i]->vector, (float *)tile->x.host + i * dim);
+    tile->x = sac_workspace_host(team->ws[0], team->count, sizeof *tile->x);
+    tile->found = sac_workspace_host(team->ws[0], team->count, sizeof *tile->found);
+    if (tile->x == NULL || tile->found == NULL)
+        return team->ws[0]->status;
+    for (uint32_t s = 0; s < team->count; s++) {
+        if (!sac_workspace_span(team->ws[s], tile->n, dim * sizeof(float), &tile->x[s]))
+            return team->ws[s]->status;
+        for (size_t i = 0; i < tile->n; i++)
+            sac_index_copy_vector(tile->index, tile->queries[i]->vector, (float *)tile->x[s].host + i * dim);
+    }
     return SAC_OK;
 }
 
 static sac_status look_up_allowed(sac_tile *tile)
 {
-    tile->allowed = sac_workspace_host(tile->ws, tile->n, sizeof *tile->allowed);
+    tile->allowed = sac_workspace_host(tile->team->ws[0], tile->n, sizeof *tile->allowed);
     if (tile->allowed == NULL)
-        return tile->ws->status;
-    return sac_allowed_make(tile->ws, &tile->index->labels, tile->queries, tile->n, tile->allowed);
+        return tile->team->ws[0]->status;
+    return sac_allowed_make(tile->team, &tile->index->labels, tile->queries, tile->n, tile->allowed);
 }
 
 /* ---- exact search ----------------------------------------------------------------------------------- */
 
+/* On one shard. */
 struct exact_search {
     const sac_tile *tile;
-    uint32_t width;
+    uint32_t shard, width;
     const uint64_t *const *filters;
-    float *rough; /* device [n][width]: as the search computed them */
+    float *rough, *distance; /* device [n][width]: as the search computed them, and exact */
+    uint32_t *slot;          /* device [n][width] */
     sac_span counts;
-    sac_candidates found;
 };
 
-static sac_status prepare_exact(const sac_tile *tile, uint32_t width, struct exact_search *s)
+static sac_status prepare_exact(const sac_tile *tile, uint32_t shard, uint32_t width, struct exact_search *s)
 {
-    *s = (struct exact_search){.tile = tile, .width = width};
-    s->rough = sac_workspace_device(tile->ws, tile->n * width, sizeof *s->rough);
-    if (s->rough == NULL || !sac_candidates_take(tile, width, &s->found) ||
-        !sac_workspace_span(tile->ws, tile->n, sizeof(uint32_t), &s->counts))
-        return tile->ws->status;
+    sac_workspace *ws = tile->team->ws[shard];
+    sac_candidates *found = &tile->found[shard];
+
+    *s = (struct exact_search){.tile = tile, .shard = shard, .width = width};
+    s->rough = sac_workspace_device(ws, tile->n * width, sizeof *s->rough);
+    if (s->rough == NULL || !sac_candidates_take(ws, tile->n, width, found) ||
+        !sac_workspace_span(ws, tile->n, sizeof(uint32_t), &s->counts))
+        return ws->status;
+    s->distance = found->distance.device;
+    s->slot = found->slot.device;
+    if (tile->team->count > 1) { /* sorted once more, from here */
+        s->distance = sac_workspace_device(ws, tile->n * width, sizeof *s->distance);
+        s->slot = sac_workspace_device(ws, tile->n * width, sizeof *s->slot);
+        if (s->distance == NULL || s->slot == NULL)
+            return ws->status;
+    }
     for (size_t i = 0; i < tile->n; i++)
         ((uint32_t *)s->counts.host)[i] = width;
-    return sac_allowed_push(tile->ws, tile->allowed, tile->n, &s->filters);
+    return sac_allowed_push(tile->team, shard, tile->allowed, tile->n, &s->filters);
+}
+
+/* In the order of their exact distances, for merging. */
+static sac_status sort_exact(const struct exact_search *s, const sac_candidates *found)
+{
+    return sac_run_select(s->tile->team->ws[s->shard],
+                          &(struct sac_select_args){.distance = s->distance,
+                                                    .index = s->slot,
+                                                    .query_count = s->tile->n,
+                                                    .stride = s->width,
+                                                    .keep = s->width,
+                                                    .out_distance = found->distance.device,
+                                                    .out_index = found->slot.device});
 }
 
 static sac_status submit_exact(void *context)
@@ -83,38 +115,52 @@ static sac_status submit_exact(void *context)
     const struct exact_search *s = context;
     const sac_tile *tile = s->tile;
     const sac_index *index = tile->index;
+    const sac_vectors *vectors = &index->shards[s->shard].vectors;
+    const float *x = tile->x[s->shard].device;
+    sac_workspace *ws = tile->team->ws[s->shard];
     sac_distance distance = sac_index_distance(index);
-    sac_status st = sac_span_push(tile->ws, &s->counts);
+    sac_status st = sac_span_push(ws, &s->counts);
 
     if (st == SAC_OK)
-        st = sac_span_push(tile->ws, &tile->x);
+        st = sac_span_push(ws, &tile->x[s->shard]);
     if (st == SAC_OK)
-        st = sac_vectors_nearest(&index->vectors, tile->ws, distance, tile->n, tile->x.device, &index->labels,
-                                 s->filters, s->width, s->rough, s->found.slot.device);
+        st = sac_vectors_nearest(vectors, ws, distance, tile->n, x, index->labels.live[s->shard].copy,
+                                 sac_labels_slots_of(&index->labels, s->shard), s->filters, s->width,
+                                 s->rough, s->slot);
     if (st == SAC_OK)
-        st =
-            sac_vectors_distances(&index->vectors, tile->ws, distance, tile->n, tile->x.device,
-                                  s->found.slot.device, s->counts.device, s->width, s->found.distance.device);
-    return st == SAC_OK ? sac_candidates_fetch(tile, &s->found) : st;
+        st = sac_vectors_distances(vectors, ws, distance, tile->n, x, s->slot, s->counts.device, s->width,
+                                   s->distance);
+    if (st != SAC_OK)
+        return st;
+    return tile->team->count == 1 ? sac_candidates_fetch(ws, tile->found)
+                                  : sort_exact(s, &tile->found[s->shard]);
 }
 
-static sac_status exact_pass(const sac_tile *tile, uint32_t width, bool *cut)
+static sac_status exact_pass_on(const sac_tile *tile, uint32_t shard, uint32_t width)
 {
     struct exact_search s;
-    sac_status st = prepare_exact(tile, width, &s);
+    sac_shape shape = {{2, sac_index_layout(tile->index, shard), tile->n << 32 | width,
+                        sac_labels_slots_of(&tile->index->labels, shard)}};
+    sac_status st = prepare_exact(tile, shard, width, &s);
 
-    if (st == SAC_OK && (tile->n > RECORDED_QUERIES || s.filters != NULL)) {
-        st = submit_exact(&s);
-    } else if (st == SAC_OK) {
-        sac_shape shape = {
-            {2, sac_index_layout(tile->index), tile->n << 32 | width, tile->index->labels.slot_count}};
-        st = sac_submit_recorded(tile->ws, &shape, submit_exact, &s);
-    }
+    if (st != SAC_OK)
+        return st;
+    if (tile->n > RECORDED_QUERIES || s.filters != NULL)
+        return submit_exact(&s);
+    return sac_submit_recorded(tile->team->ws[shard], &shape, submit_exact, &s);
+}
+
+static sac_status exact_pass(sac_tile *tile, uint32_t width, bool *cut)
+{
+    sac_status st = SAC_OK;
+
+    for (uint32_t s = 0; st == SAC_OK && s < tile->team->count; s++)
+        st = exact_pass_on(tile, s, width);
     if (st == SAC_OK)
-        st = sac_workspace_wait(tile->ws);
+        st = sac_tile_collect(tile, width);
     *cut = false;
     for (size_t i = 0; st == SAC_OK && i < tile->n; i++)
-        *cut = sac_candidates_hits(tile, i, &s.found, width) || *cut;
+        *cut = sac_candidates_hits(tile, i, &tile->answer, width) || *cut;
     return st;
 }
 
@@ -126,7 +172,7 @@ static sac_status search_exactly(sac_tile *tile)
 
     if (st == SAC_OK)
         st = prepare(tile);
-    for (uint32_t width = sac_tile_k(tile) + SAC_SPARE_HITS; st == SAC_OK && cut; width *= 4) {
+    for (uint32_t width = sac_ranking_keep(tile); st == SAC_OK && cut; width *= 4) {
         uint32_t taken = width < limit ? width : limit;
         st = exact_pass(tile, taken, &cut);
         cut = cut && taken < limit;
@@ -136,64 +182,91 @@ static sac_status search_exactly(sac_tile *tile)
 
 /* ---- search among few ------------------------------------------------------------------------------- */
 
-/* Slots of each query, [n][stride], and how many: counts. */
-static sac_status choose_rows(sac_tile *tile, sac_span *slots, sac_span *counts, uint32_t *stride)
-{
-    uint32_t *chosen = sac_workspace_host(tile->ws, CHOSEN_MAX, sizeof *chosen);
+/* On one shard: slots of each query, [n][stride], and how many. */
+struct chosen_search {
+    sac_span slots, counts;
+    sac_ranking ranking;
+};
 
-    *stride = 1;
-    for (size_t i = 0; i < tile->n; i++)
-        if (tile->queries[i]->allow_count > *stride)
-            *stride = (uint32_t)tile->queries[i]->allow_count;
-    *stride = (*stride + 15) / 16 * 16;
-    if (chosen == NULL || !sac_workspace_span(tile->ws, tile->n * *stride, sizeof(uint32_t), slots) ||
-        !sac_workspace_span(tile->ws, tile->n, sizeof(uint32_t), counts))
-        return tile->ws->status;
+static sac_status prepare_chosen(const sac_tile *tile, uint32_t shard, uint32_t stride,
+                                 struct chosen_search *s)
+{
+    sac_workspace *ws = tile->team->ws[shard];
+
+    if (!sac_workspace_span(ws, tile->n * stride, sizeof(uint32_t), &s->slots) ||
+        !sac_workspace_span(ws, tile->n, sizeof(uint32_t), &s->counts))
+        return ws->status;
+    memset(s->counts.host, 0, s->counts.bytes);
+    s->ranking = (sac_ranking){
+        .stride = stride, .slot = s->slots.device, .counts = s->counts.device, .host_counts = s->counts.host};
+    return sac_ranking_prepare(tile, shard, &s->ranking);
+}
+
+/* Deals what each query allows to the shards. */
+static sac_status choose_rows(const sac_tile *tile, struct chosen_search *searches, uint32_t stride)
+{
+    uint32_t shards = tile->team->count;
+    uint32_t *chosen = sac_workspace_host(tile->team->ws[0], CHOSEN_MAX, sizeof *chosen);
+
+    if (chosen == NULL)
+        return tile->team->ws[0]->status;
     for (size_t i = 0; i < tile->n; i++) {
         const sac_query *q = tile->queries[i];
         uint32_t count = sac_allowed_slots(&tile->index->labels, q->allow, q->allow_count, chosen);
-        ((uint32_t *)counts->host)[i] = count;
-        memcpy((uint32_t *)slots->host + i * *stride, chosen, count * sizeof *chosen);
+        for (uint32_t c = 0; c < count; c++) {
+            struct chosen_search *s = &searches[chosen[c] % shards];
+            uint32_t *have = (uint32_t *)s->counts.host + i;
+            ((uint32_t *)s->slots.host)[i * stride + (*have)++] = chosen[c] / shards;
+        }
     }
     return SAC_OK;
 }
 
-static sac_status search_chosen(sac_tile *tile)
+static sac_status submit_chosen(const sac_tile *tile, uint32_t shard, const struct chosen_search *s)
 {
-    sac_ranking ranking = {0};
-    sac_span slots, counts;
-    uint32_t found;
-    sac_status st = prepare(tile);
+    sac_workspace *ws = tile->team->ws[shard];
+    sac_status st = sac_span_push(ws, &s->slots);
 
     if (st == SAC_OK)
-        st = choose_rows(tile, &slots, &counts, &ranking.stride);
-    if (st != SAC_OK)
-        return st;
-    ranking.slot = slots.device;
-    ranking.counts = counts.device;
-    ranking.host_counts = counts.host;
-    st = sac_ranking_prepare(tile, &ranking);
+        st = sac_span_push(ws, &s->counts);
     if (st == SAC_OK)
-        st = sac_span_push(tile->ws, &slots);
+        st = sac_span_push(ws, &tile->x[shard]);
+    return st == SAC_OK ? sac_ranking_submit(tile, shard, &s->ranking) : st;
+}
+
+static sac_status search_chosen(sac_tile *tile)
+{
+    uint32_t shards = tile->team->count, stride = 1, found;
+    struct chosen_search *searches = sac_workspace_host(tile->team->ws[0], shards, sizeof *searches);
+    const sac_ranking *rankings[SAC_SHARDS_MAX];
+    sac_status st = searches == NULL ? tile->team->ws[0]->status : prepare(tile);
+
+    for (size_t i = 0; i < tile->n; i++)
+        if (tile->queries[i]->allow_count > stride)
+            stride = (uint32_t)tile->queries[i]->allow_count;
+    stride = (stride + 15) / 16 * 16;
+    for (uint32_t s = 0; st == SAC_OK && s < shards; s++) {
+        st = prepare_chosen(tile, s, stride, &searches[s]);
+        rankings[s] = &searches[s].ranking;
+    }
     if (st == SAC_OK)
-        st = sac_span_push(tile->ws, &counts);
+        st = choose_rows(tile, searches, stride);
+    for (uint32_t s = 0; st == SAC_OK && s < shards; s++)
+        st = submit_chosen(tile, s, &searches[s]);
     if (st == SAC_OK)
-        st = sac_span_push(tile->ws, &tile->x);
-    if (st == SAC_OK)
-        st = sac_ranking_submit(tile, &ranking);
-    if (st == SAC_OK)
-        st = sac_workspace_wait(tile->ws);
+        st = sac_tile_collect(tile, sac_ranking_keep(tile));
     for (size_t i = 0; st == SAC_OK && i < tile->n; i++)
-        st = sac_ranking_finish(tile, &ranking, i, &found);
+        st = sac_ranking_finish(tile, rankings, i, &found);
     return st;
 }
 
 /* ---- search by lists -------------------------------------------------------------------------------- */
 
-/* A query that may find one vector in r looks as deep into the lists as one that wants r times as many. */
+/* A query that may find one vector in r looks as deep into the lists as one that wants r times as many. Of
+ * these each shard looks for its share, but for all that it may find alone. */
 static sac_ivf_query plan(const sac_index *index, const sac_query *q, const sac_allowed *allowed)
 {
-    uint32_t nlist = index->ivf->nlist, live = index->labels.live_count, depth;
+    uint32_t nlist = sac_index_ivf(index)->nlist, live = index->labels.live_count, depth;
     uint64_t spread = allowed == NULL ? q->k : (uint64_t)q->k * live / (allowed->matching + 1);
     float recall = q->recall > 0 ? q->recall : SAC_RECALL_DEFAULT;
     sac_ivf_query out = {.need = q->k};
@@ -201,8 +274,9 @@ static sac_ivf_query plan(const sac_index *index, const sac_query *q, const sac_
     sac_recall_curve_pick(&index->curve, recall, q->k, nlist, &out.nprobe, &out.depth);
     if (spread > q->k) {
         spread = spread < live ? spread : live;
-        out.need = (uint32_t)spread;
-        sac_recall_curve_pick(&index->curve, recall, out.need, nlist, &out.nprobe, &depth);
+        sac_recall_curve_pick(&index->curve, recall, (uint32_t)spread, nlist, &out.nprobe, &depth);
+        spread = (spread + index->shard_count - 1) / index->shard_count;
+        out.need = spread > q->k ? (uint32_t)spread : q->k;
     }
     if (q->nprobe != 0)
         out.nprobe = q->nprobe < nlist ? q->nprobe : nlist;
@@ -213,61 +287,77 @@ static sac_ivf_query plan(const sac_index *index, const sac_query *q, const sac_
     return out;
 }
 
-/* A search by lists: what is known before it is put on the stream, and what comes back. */
+/* A search by lists on one shard: what is known before it is put on the stream, and what comes back. */
 struct list_search {
     const sac_tile *tile;
+    uint32_t shard;
     sac_ivf_batch batch;
     sac_ranking ranking;
 };
 
-static sac_status prepare_lists(sac_tile *tile, uint32_t width, struct list_search *s)
+static sac_status prepare_lists(const sac_tile *tile, uint32_t shard, uint32_t width, struct list_search *s)
 {
+    sac_workspace *ws = tile->team->ws[shard];
     sac_ivf_batch *batch = &s->batch;
-    sac_status st = prepare(tile);
+    sac_status st = sac_ivf_prepare(tile->index->shards[shard].ivf, ws, tile->n, &tile->x[shard], tile->plans,
+                                    width, batch);
 
-    if (st == SAC_OK)
-        st = sac_ivf_prepare(tile->index->ivf, tile->ws, tile->n, &tile->x, tile->plans, width, batch);
     if (st != SAC_OK)
         return st;
+    s->tile = tile;
+    s->shard = shard;
     s->ranking = (sac_ranking){.stride = batch->stride,
                                .slot = batch->slot,
                                .counts = batch->depths,
                                .host_counts = batch->host_depths,
                                .coded = tile->queries[0]->no_rescore ? batch->distance : NULL};
-    st = sac_ranking_prepare(tile, &s->ranking);
-    return st == SAC_OK ? sac_allowed_push(tile->ws, tile->allowed, tile->n, &batch->filters) : st;
+    st = sac_ranking_prepare(tile, shard, &s->ranking);
+    return st == SAC_OK ? sac_allowed_push(tile->team, shard, tile->allowed, tile->n, &batch->filters) : st;
 }
 
 static sac_status submit_lists(void *context)
 {
     struct list_search *s = context;
     const sac_tile *tile = s->tile;
-    sac_status st = sac_span_push(tile->ws, &tile->x);
+    sac_workspace *ws = tile->team->ws[s->shard];
+    sac_status st = sac_span_push(ws, &tile->x[s->shard]);
 
     if (st == SAC_OK)
-        st = sac_ivf_submit(tile->index->ivf, tile->ws, &s->batch);
-    return st == SAC_OK ? sac_ranking_submit(tile, &s->ranking) : st;
+        st = sac_ivf_submit(tile->index->shards[s->shard].ivf, ws, &s->batch);
+    return st == SAC_OK ? sac_ranking_submit(tile, s->shard, &s->ranking) : st;
 }
 
 /* The same, from a recording where the tile is small and nothing of it differs but what is in memory. */
-static sac_status submit_lists_or_play(const sac_tile *tile, struct list_search *s)
+static sac_status submit_lists_or_play(struct list_search *s)
 {
+    const sac_tile *tile = s->tile;
     const sac_ivf_batch *batch = &s->batch;
-    sac_shape shape = {{1, sac_index_layout(tile->index), tile->n << 32 | batch->width,
-                        (uint64_t)batch->stride << 32 | s->ranking.found.stride,
+    sac_shape shape = {{1, sac_index_layout(tile->index, s->shard), tile->n << 32 | batch->width,
+                        (uint64_t)batch->stride << 32 | tile->found[s->shard].stride,
                         (uint64_t)batch->schedule << 1 | (s->ranking.coded != NULL)}};
 
-    s->tile = tile;
     if (tile->n > RECORDED_QUERIES || batch->filters != NULL)
         return submit_lists(s);
-    return sac_submit_recorded(tile->ws, &shape, submit_lists, s);
+    return sac_submit_recorded(tile->team->ws[s->shard], &shape, submit_lists, s);
+}
+
+/* The search of one query that probes more lists than one step can choose. */
+static sac_status submit_widest(struct list_search *s)
+{
+    const sac_tile *tile = s->tile;
+    sac_workspace *ws = tile->team->ws[s->shard];
+    sac_status st = sac_span_push(ws, &tile->x[s->shard]);
+
+    if (st == SAC_OK)
+        st = sac_ivf_submit_widest(tile->index->shards[s->shard].ivf, ws, tile->plans, &s->batch);
+    return st == SAC_OK ? sac_ranking_submit(tile, s->shard, &s->ranking) : st;
 }
 
 /* Whether a query found all that it could: k, or as many as its filter lets through. If not, it is planned
  * anew with four times the lists. */
 static bool found_enough(sac_tile *tile, size_t i, uint32_t found)
 {
-    uint32_t nlist = tile->index->ivf->nlist, wanted = tile->queries[i]->k;
+    uint32_t nlist = sac_index_ivf(tile->index)->nlist, wanted = tile->queries[i]->k;
     const sac_allowed *allowed = tile->allowed[i];
     sac_ivf_query *plan = &tile->plans[i];
 
@@ -280,18 +370,31 @@ static bool found_enough(sac_tile *tile, size_t i, uint32_t found)
     return false;
 }
 
-/* Takes the hits of the queries that are done; the others become the tile. */
-static sac_status finish_lists(sac_tile *tile, const struct list_search *s, bool widest)
+/* Whether a shard had to stop query i for want of width. */
+static bool is_short(const sac_tile *tile, const struct list_search *searches, size_t i)
 {
+    bool any = false;
+
+    for (uint32_t s = 0; s < tile->team->count; s++)
+        any = any || sac_ivf_is_short(tile->index->shards[s].ivf, &searches[s].batch, &tile->plans[i], i);
+    return any;
+}
+
+/* Takes the hits of the queries that are done; the others become the tile. */
+static sac_status finish_lists(sac_tile *tile, const struct list_search *searches, bool widest)
+{
+    const sac_ranking *rankings[SAC_SHARDS_MAX];
     size_t left = 0;
     sac_status st = SAC_OK;
 
+    for (uint32_t s = 0; s < tile->team->count; s++)
+        rankings[s] = &searches[s].ranking;
     tile->replanned = false;
     for (size_t i = 0; st == SAC_OK && i < tile->n; i++) {
-        bool done = widest || !sac_ivf_is_short(tile->index->ivf, &s->batch, &tile->plans[i], i);
+        bool done = widest || !is_short(tile, searches, i);
         uint32_t found;
         if (done) {
-            st = sac_ranking_finish(tile, &s->ranking, i, &found);
+            st = sac_ranking_finish(tile, rankings, i, &found);
             done = found_enough(tile, i, found);
         }
         if (done)
@@ -304,45 +407,41 @@ static sac_status finish_lists(sac_tile *tile, const struct list_search *s, bool
     return st;
 }
 
+/* Searches lists on every shard; width 0: as many as one query alone needs. */
+static sac_status list_pass(sac_tile *tile, uint32_t width)
+{
+    const sac_team *team = tile->team;
+    struct list_search *searches = sac_workspace_host(team->ws[0], team->count, sizeof *searches);
+    sac_status st = searches == NULL ? team->ws[0]->status : prepare(tile);
+
+    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++) {
+        st = prepare_lists(tile, s, width, &searches[s]);
+        if (st == SAC_OK)
+            st = width == 0 ? submit_widest(&searches[s]) : submit_lists_or_play(&searches[s]);
+    }
+    if (st == SAC_OK)
+        st = sac_tile_collect(tile, sac_ranking_keep(tile));
+    return st == SAC_OK ? finish_lists(tile, searches, width == 0) : st;
+}
+
 /* One query that probes more lists than one step can choose. */
 static sac_status search_widest(const sac_tile *tile, size_t i)
 {
-    sac_workspace_mark mark = sac_workspace_save(tile->ws);
+    sac_workspace_mark marks[SAC_SHARDS_MAX];
     sac_tile one = *tile;
     sac_status st = SAC_OK;
 
+    for (uint32_t s = 0; s < tile->team->count; s++)
+        marks[s] = sac_workspace_save(tile->team->ws[s]);
     one.queries += i;
     one.plans += i;
     one.allowed += i;
     one.n = 1;
-    while (st == SAC_OK && one.n > 0) {
-        struct list_search s = {0};
-        st = prepare_lists(&one, 0, &s);
-        if (st == SAC_OK)
-            st = sac_span_push(one.ws, &one.x);
-        if (st == SAC_OK)
-            st = sac_ivf_submit_widest(one.index->ivf, one.ws, one.plans, &s.batch);
-        if (st == SAC_OK)
-            st = sac_ranking_submit(&one, &s.ranking);
-        if (st == SAC_OK)
-            st = sac_workspace_wait(one.ws);
-        if (st == SAC_OK)
-            st = finish_lists(&one, &s, true);
-    }
-    sac_workspace_restore(tile->ws, mark);
+    while (st == SAC_OK && one.n > 0)
+        st = list_pass(&one, 0);
+    for (uint32_t s = 0; s < tile->team->count; s++)
+        sac_workspace_restore(tile->team->ws[s], marks[s]);
     return st;
-}
-
-static sac_status list_pass(sac_tile *tile, uint32_t width)
-{
-    struct list_search s = {0};
-    sac_status st = prepare_lists(tile, width, &s);
-
-    if (st == SAC_OK)
-        st = submit_lists_or_play(tile, &s);
-    if (st == SAC_OK)
-        st = sac_workspace_wait(tile->ws);
-    return st == SAC_OK ? finish_lists(tile, &s, false) : st;
 }
 
 static sac_status search_lists(sac_tile *tile)
@@ -350,9 +449,9 @@ static sac_status search_lists(sac_tile *tile)
     uint32_t width = 1;
     sac_status st = look_up_allowed(tile);
 
-    tile->plans = sac_workspace_host(tile->ws, tile->n, sizeof *tile->plans);
+    tile->plans = sac_workspace_host(tile->team->ws[0], tile->n, sizeof *tile->plans);
     if (st != SAC_OK || tile->plans == NULL)
-        return st != SAC_OK ? st : tile->ws->status;
+        return st != SAC_OK ? st : tile->team->ws[0]->status;
     for (size_t i = 0; i < tile->n; i++)
         tile->plans[i] = plan(tile->index, tile->queries[i], tile->allowed[i]);
     st = list_pass(tile, width);
@@ -374,7 +473,7 @@ static enum kind kind_of(const sac_index *index, const sac_query *q)
 {
     if (q->allow != NULL && q->allow_count <= CHOSEN_MAX && !q->no_rescore)
         return CHOSEN;
-    if (index->ivf == NULL || q->exact || (q->recall >= 1 && q->nprobe == 0))
+    if (sac_index_ivf(index) == NULL || q->exact || (q->recall >= 1 && q->nprobe == 0))
         return EXACTLY;
     return q->no_rescore ? BY_CODES : BY_LISTS;
 }
@@ -388,21 +487,21 @@ static size_t tile_limit(const sac_index *index, const sac_workspace *ws, enum k
         return limit < TILE_QUERIES_CHOSEN ? limit : TILE_QUERIES_CHOSEN;
     if (kind == EXACTLY)
         return limit;
-    tables = ws->share / 4 / sac_ivf_table_bytes(index->ivf) + 1;
+    tables = ws->share / 4 / sac_ivf_table_bytes(sac_index_ivf(index)) + 1;
     return tables < limit ? tables : limit;
 }
 
 /* Searches the next tile of those queries of a kind from *next on, and moves *next past it. The index is
  * locked for reading. */
-static sac_status search_tile(const sac_index *index, sac_workspace *ws, sac_query *queries, size_t n,
+static sac_status search_tile(const sac_index *index, const sac_team *team, sac_query *queries, size_t n,
                               enum kind kind, size_t limit, size_t *next)
 {
-    sac_tile tile = {.index = index, .ws = ws};
+    sac_tile tile = {.index = index, .team = team};
 
     limit = limit < n ? limit : n;
-    tile.queries = sac_workspace_host(ws, limit, sizeof(sac_query *));
+    tile.queries = sac_workspace_host(team->ws[0], limit, sizeof(sac_query *));
     if (tile.queries == NULL)
-        return ws->status;
+        return team->ws[0]->status;
     for (; *next < n && tile.n < limit; ++*next)
         if (kind_of(index, &queries[*next]) == kind)
             tile.queries[tile.n++] = &queries[*next];
@@ -413,22 +512,22 @@ static sac_status search_tile(const sac_index *index, sac_workspace *ws, sac_que
                             : search_lists(&tile);
 }
 
-static sac_status search_locked(const sac_index *index, sac_workspace *ws, sac_query *queries, size_t n,
+static sac_status search_locked(const sac_index *index, const sac_team *team, sac_query *queries, size_t n,
                                 enum kind kind, size_t *limit, size_t *next)
 {
     size_t first = *next, most;
     sac_status st;
 
     if (!index->trained && !index->spec.automatic)
-        return sac_fail(ws->err, SAC_INVALID_ARGUMENT,
+        return sac_fail(team->ws[0]->err, SAC_INVALID_ARGUMENT,
                         "the index is not trained: train it and add vectors first");
-    if (index->labels.live_count == 0 || (kind < CHOSEN && index->ivf == NULL)) {
+    if (index->labels.live_count == 0 || (kind < CHOSEN && sac_index_ivf(index) == NULL)) {
         *next = n;
         return SAC_OK;
     }
-    most = tile_limit(index, ws, kind);
+    most = tile_limit(index, team->ws[0], kind);
     most = most < *limit ? most : *limit;
-    st = search_tile(index, ws, queries, n, kind, most, next);
+    st = search_tile(index, team, queries, n, kind, most, next);
     if (most > 1 && (st == SAC_DEVICE_MEMORY || st == SAC_NO_MEMORY)) { /* again, with half as many */
         *limit = (most < n ? most : n) / 2;
         *next = first;
@@ -450,7 +549,7 @@ static unsigned kinds_of(const sac_query *queries, size_t n)
 sac_status sac_index_search(const sac_index *shared, sac_query *queries, size_t n, sac_error *err)
 {
     sac_index *index = (sac_index *)shared; /* for its locks and idle workspaces only */
-    sac_workspace *ws;
+    sac_team team;
     size_t limit = SIZE_MAX;
     sac_status st = SAC_OK;
 
@@ -459,17 +558,17 @@ sac_status sac_index_search(const sac_index *shared, sac_query *queries, size_t 
         st = check_query(index, &queries[i], i, err);
     }
     if (st == SAC_OK)
-        st = sac_workspace_borrow(&index->workspaces, &ws, err);
+        st = sac_index_team(index, &team, err);
     if (st != SAC_OK)
         return st;
     for (enum kind kind = 0; kind < KINDS; kind++)
         for (size_t next = (kinds_of(queries, n) >> kind & 1) != 0 ? 0 : n; st == SAC_OK && next < n;) {
             pthread_rwlock_rdlock(&index->lock);
-            st = search_locked(index, ws, queries, n, kind, &limit, &next);
+            st = search_locked(index, &team, queries, n, kind, &limit, &next);
             pthread_rwlock_unlock(&index->lock);
-            sac_workspace_reset(ws);
+            sac_team_reset(&team);
         }
-    sac_workspace_give_back(&index->workspaces, ws);
+    sac_team_give_back(&team);
     return st;
 }
 

@@ -132,6 +132,22 @@ sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const float *centroi
     return st == SAC_OK ? set_centroids(ivf, ws, centroids, codebook) : st;
 }
 
+sac_status sac_ivf_share(const sac_ivf *ivf, sac_workspace *ws, sac_ivf *other, sac_workspace *other_ws)
+{
+    sac_span centroids, codebook;
+    sac_status st;
+
+    if (!sac_workspace_view(ws, ivf->centroids, ivf->nlist, ivf->coded_dim * sizeof(float), &centroids) ||
+        !sac_workspace_view(ws, ivf->codebook, codebook_count(&ivf->pq), sizeof(float), &codebook))
+        return ws->status;
+    st = sac_span_fetch(ws, &centroids);
+    if (st == SAC_OK)
+        st = sac_span_pull(ws, &codebook);
+    return st == SAC_OK
+               ? sac_ivf_restore(other, other_ws, centroids.host, codebook.host, ivf->rotation.matrix)
+               : st;
+}
+
 /* What the quantizer is to code: up to `want` rows, evenly taken, minus their nearest centroid. */
 static sac_status residuals(sac_workspace *ws, uint32_t dim, uint32_t nlist, size_t n, const sac_span *x,
                             const sac_span *centroids, size_t want, sac_span *out, size_t *count)

@@ -53,6 +53,9 @@ sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t 
 sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const float *centroids, const float *codebook,
                            const float *rotation);
 
+/* Gives another device's index of the same shape what this one has learnt; ws: a workspace of each. */
+sac_status sac_ivf_share(const sac_ivf *ivf, sac_workspace *ws, sac_ivf *other, sac_workspace *other_ws);
+
 /* Entries ready to be appended; pieces of the workspace. */
 typedef struct sac_ivf_entries {
     size_t n;

@@ -8,13 +8,15 @@
 
 void sac_labels_init(sac_labels *labels, sac_device *device)
 {
-    *labels = (sac_labels){0};
-    sac_mirror_init(&labels->live, device, sizeof(uint64_t));
+    *labels = (sac_labels){.shard_count = sac_device_shard_count(device)};
+    for (uint32_t s = 0; s < labels->shard_count; s++)
+        sac_mirror_init(&labels->live[s], sac_device_shard(device, s), sizeof(uint64_t));
 }
 
 void sac_labels_free(sac_labels *labels)
 {
-    sac_mirror_free(&labels->live);
+    for (uint32_t s = 0; s < labels->shard_count; s++)
+        sac_mirror_free(&labels->live[s]);
     free(labels->label);
     free(labels->table);
     *labels = (sac_labels){0};
@@ -41,16 +43,17 @@ static void place_slot(sac_labels *labels, uint32_t slot)
     labels->table[place] = slot;
 }
 
-static sac_status grow_slots(sac_labels *labels, sac_stream *stream, size_t capacity, sac_error *err)
+static sac_status grow_slots(sac_labels *labels, size_t capacity, sac_error *err)
 {
     uint64_t *label = reallocarray(labels->label, capacity, sizeof *label);
     bool moved = false;
-    sac_status st;
+    sac_status st = SAC_OK;
 
     if (label == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for the labels of %zu vectors", capacity);
     labels->label = label;
-    st = sac_mirror_reserve(&labels->live, stream, (capacity + 63) / 64, &moved, err);
+    for (uint32_t s = 0; st == SAC_OK && s < labels->shard_count; s++)
+        st = sac_mirror_reserve(&labels->live[s], NULL, capacity / labels->shard_count / 64 + 1, &moved, err);
     labels->layout += moved;
     if (st == SAC_OK)
         labels->capacity = capacity;
@@ -73,7 +76,7 @@ static sac_status grow_table(sac_labels *labels, size_t size, sac_error *err)
     return SAC_OK;
 }
 
-sac_status sac_labels_reserve(sac_labels *labels, sac_stream *stream, size_t n, sac_error *err)
+sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err)
 {
     size_t live, slots;
     sac_status st = SAC_OK;
@@ -83,23 +86,25 @@ sac_status sac_labels_reserve(sac_labels *labels, sac_stream *stream, size_t n, 
     live = labels->live_count + n;
     slots = live > labels->slot_count ? live : labels->slot_count; /* free slots are used first */
     if (slots > labels->capacity)
-        st = grow_slots(labels, stream, slots + slots / 4 + 64, err);
+        st = grow_slots(labels, slots + slots / 4 + 64, err);
     if (st == SAC_OK && live > labels->table_size / 5 * 4)
         st = grow_table(labels, live + live / 2 + 64, err);
     return st;
 }
 
-sac_status sac_labels_sync(sac_labels *labels, sac_stream *stream)
+sac_status sac_labels_sync(sac_labels *labels, uint32_t shard, sac_stream *stream)
 {
-    return sac_mirror_sync(&labels->live, stream);
+    return sac_mirror_sync(&labels->live[shard], stream);
 }
 
 static void set_live(sac_labels *labels, uint32_t slot, bool live)
 {
-    uint64_t *word = (uint64_t *)labels->live.host + slot / 64, bit = UINT64_C(1) << slot % 64;
+    sac_mirror *mirror = &labels->live[slot % labels->shard_count];
+    uint32_t local = slot / labels->shard_count;
+    uint64_t *word = (uint64_t *)mirror->host + local / 64, bit = UINT64_C(1) << local % 64;
 
     *word = live ? *word | bit : *word & ~bit;
-    sac_mirror_touch(&labels->live, slot / 64, 1);
+    sac_mirror_touch(mirror, local / 64, 1);
 }
 
 uint32_t sac_labels_find(const sac_labels *labels, uint64_t label)
@@ -110,6 +115,17 @@ uint32_t sac_labels_find(const sac_labels *labels, uint64_t label)
         uint32_t slot = labels->table[place];
         if (slot == SAC_NO_SLOT || labels->label[slot] == label)
             return slot;
+    }
+}
+
+void sac_labels_preview(const sac_labels *labels, size_t n, uint32_t *slots)
+{
+    uint32_t free_slot = labels->first_free, unused = labels->slot_count;
+
+    for (size_t i = 0; i < n; i++) {
+        slots[i] = free_slot != 0 ? free_slot - 1 : unused++;
+        if (free_slot != 0)
+            free_slot = (uint32_t)labels->label[free_slot - 1];
     }
 }
 
@@ -165,6 +181,9 @@ void sac_labels_remove(sac_labels *labels, uint64_t label)
 
 uint64_t sac_labels_bytes(const sac_labels *labels)
 {
-    return labels->capacity * sizeof *labels->label + sac_mirror_bytes(&labels->live) +
-           labels->table_size * sizeof *labels->table;
+    uint64_t bytes = labels->capacity * sizeof *labels->label + labels->table_size * sizeof *labels->table;
+
+    for (uint32_t s = 0; s < labels->shard_count; s++)
+        bytes += sac_mirror_bytes(&labels->live[s]);
+    return bytes;
 }

@@ -14,29 +14,34 @@
 
 /* Readers may run beside each other, not beside a change. */
 typedef struct sac_labels {
-    sac_mirror live; /* uint64_t: bitmap over slots, which exact searches read */
+    /* For each shard of the index (shard.h) a bitmap over its own slots, which its exact searches read:
+     * uint64_t. */
+    sac_mirror live[SAC_SHARDS_MAX];
+    uint32_t shard_count;
     uint64_t *label; /* [capacity], by slot; of a free slot: the next free one */
     uint32_t *table; /* [table_size]: slots, open addressing with linear probing */
     size_t capacity, table_size;
     uint32_t slot_count; /* slots ever used; those past it are untouched */
     uint32_t live_count;
     uint32_t first_free; /* plus 1; 0: none */
-    uint64_t layout;     /* goes up when the bitmap moves */
+    uint64_t layout;     /* goes up when a bitmap moves */
 } sac_labels;
 
 void sac_labels_init(sac_labels *labels, sac_device *device);
 void sac_labels_free(sac_labels *labels); /* zero-initialised is allowed */
 
-/* Makes room, so that n insertions cannot fail. The stream (NULL allowed while the labels are empty) is
- * waited for where the bitmap moves; Errors: SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST,
- * SAC_TOO_LARGE (2^32 - 2 slots). */
-sac_status sac_labels_reserve(sac_labels *labels, sac_stream *stream, size_t n, sac_error *err);
+/* Makes room, so that n insertions cannot fail. Nothing that reads the bitmaps may be on a stream. Errors:
+ * SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST, SAC_TOO_LARGE (2^32 - 2 slots). */
+sac_status sac_labels_reserve(sac_labels *labels, size_t n, sac_error *err);
 
-/* Brings the device's bitmap up to date, before the next exact search. */
-sac_status sac_labels_sync(sac_labels *labels, sac_stream *stream);
+/* Brings a shard's bitmap up to date, before its next exact search. */
+sac_status sac_labels_sync(sac_labels *labels, uint32_t shard, sac_stream *stream);
 
 /* The label's slot, or SAC_NO_SLOT. */
 uint32_t sac_labels_find(const sac_labels *labels, uint64_t label);
+
+/* The slots that the next n insertions will give, in order. */
+void sac_labels_preview(const sac_labels *labels, size_t n, uint32_t *slots);
 
 /* Gives a label that is not there a slot. Room was reserved. */
 uint32_t sac_labels_insert(sac_labels *labels, uint64_t label);
@@ -46,7 +51,15 @@ void sac_labels_remove(sac_labels *labels, uint64_t label);
 
 static inline bool sac_labels_live(const sac_labels *labels, uint32_t slot)
 {
-    return ((const uint64_t *)labels->live.host)[slot / 64] >> slot % 64 & 1;
+    uint32_t local = slot / labels->shard_count;
+
+    return ((const uint64_t *)labels->live[slot % labels->shard_count].host)[local / 64] >> local % 64 & 1;
+}
+
+/* Slots ever used of a shard. */
+static inline uint32_t sac_labels_slots_of(const sac_labels *labels, uint32_t shard)
+{
+    return labels->slot_count / labels->shard_count + (labels->slot_count % labels->shard_count > shard);
 }
 
 /* Memory in bytes. */

@@ -64,6 +64,12 @@ sac_status sac_lists_sync(sac_lists *lists, sac_workspace *ws);
 /* What scans read. */
 sac_list_pool sac_lists_pool(const sac_lists *lists);
 
+/* Whether a slot has an entry. */
+static inline bool sac_lists_holds(const sac_lists *lists, uint32_t slot)
+{
+    return slot < lists->slot_capacity && lists->position[slot] != SAC_NO_POSITION;
+}
+
 /* The list that holds a slot. */
 uint32_t sac_lists_of(const sac_lists *lists, uint32_t slot);
 

@@ -51,7 +51,7 @@ sac_status sac_mirror_reserve(sac_mirror *mirror, sac_stream *stream, size_t cou
         grown.host = reallocarray(NULL, grown.capacity, mirror->size);
         grown.dirty = calloc((grains(grown.capacity) + 63) / 64, sizeof *grown.dirty);
         st = grown.host == NULL || grown.dirty == NULL ? SAC_NO_MEMORY : SAC_OK;
-        if (st == SAC_OK && mirror->capacity > 0)
+        if (st == SAC_OK && mirror->capacity > 0 && stream != NULL)
             st = sac_stream_wait(stream);
     }
     if (st != SAC_OK) {

@@ -22,9 +22,9 @@ void sac_mirror_init(sac_mirror *mirror, sac_device *device, size_t size);
 void sac_mirror_free(sac_mirror *mirror); /* zero-initialised is allowed */
 
 /* Makes room for `count` elements, those that are new all zero; *moved, where given, becomes true when the
- * array has moved. What the stream (NULL allowed while it is empty) has yet to do with the old one is
- * waited for. No one else may read meanwhile. Errors: SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST; then
- * it is as it was. */
+ * array has moved. What the stream (NULL: no stream) has yet to do with the old one is waited for. No one
+ * else may read meanwhile. Errors: SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST; then it is as it was.
+ */
 sac_status sac_mirror_reserve(sac_mirror *mirror, sac_stream *stream, size_t count, bool *moved,
                               sac_error *err);
 

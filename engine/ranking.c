@@ -11,18 +11,46 @@ uint32_t sac_tile_k(const sac_tile *tile)
 
 /* ---- candidates on the host ------------------------------------------------------------------------- */
 
-bool sac_candidates_take(const sac_tile *tile, uint32_t stride, sac_candidates *out)
+bool sac_candidates_take(sac_workspace *ws, size_t n, uint32_t stride, sac_candidates *out)
 {
     out->stride = stride;
-    return sac_workspace_span(tile->ws, tile->n * stride, sizeof(float), &out->distance) &&
-           sac_workspace_span(tile->ws, tile->n * stride, sizeof(uint32_t), &out->slot);
+    return sac_workspace_span(ws, n * stride, sizeof(float), &out->distance) &&
+           sac_workspace_span(ws, n * stride, sizeof(uint32_t), &out->slot);
 }
 
-sac_status sac_candidates_fetch(const sac_tile *tile, const sac_candidates *found)
+sac_status sac_candidates_fetch(sac_workspace *ws, const sac_candidates *found)
 {
-    sac_status st = sac_span_fetch(tile->ws, &found->distance);
+    sac_status st = sac_span_fetch(ws, &found->distance);
 
-    return st == SAC_OK ? sac_span_fetch(tile->ws, &found->slot) : st;
+    return st == SAC_OK ? sac_span_fetch(ws, &found->slot) : st;
+}
+
+static sac_status merge(sac_tile *tile, uint32_t keep)
+{
+    const sac_team *team = tile->team;
+    uint32_t stride = tile->found[0].stride;
+    sac_shard_found found[SAC_SHARDS_MAX], to;
+    sac_status st;
+
+    keep = keep < team->count * stride ? keep : team->count * stride;
+    if (!sac_candidates_take(team->ws[0], tile->n, keep, &tile->answer))
+        return team->ws[0]->status;
+    for (uint32_t s = 0; s < team->count; s++)
+        found[s] = (sac_shard_found){tile->found[s].distance.device, tile->found[s].slot.device};
+    to = (sac_shard_found){tile->answer.distance.device, tile->answer.slot.device};
+    st = sac_team_merge(team, tile->n, stride, found, keep, &to);
+    return st == SAC_OK ? sac_candidates_fetch(team->ws[0], &tile->answer) : st;
+}
+
+sac_status sac_tile_collect(sac_tile *tile, uint32_t keep)
+{
+    sac_status st = SAC_OK;
+
+    if (tile->team->count == 1)
+        tile->answer = tile->found[0];
+    else
+        st = merge(tile, keep);
+    return st == SAC_OK ? sac_team_wait(tile->team) : st;
 }
 
 static const uint32_t *slots_of(const sac_candidates *found, size_t i)
@@ -46,45 +74,48 @@ bool sac_candidates_hits(const sac_tile *tile, size_t i, const sac_candidates *f
 
 /* ---- from the device to the host -------------------------------------------------------------------- */
 
-sac_status sac_ranking_prepare(const sac_tile *tile, sac_ranking *ranking)
+sac_status sac_ranking_prepare(const sac_tile *tile, uint32_t shard, sac_ranking *ranking)
 {
-    uint32_t keep = sac_tile_k(tile) + SAC_SPARE_HITS;
+    sac_workspace *ws = tile->team->ws[shard];
+    uint32_t keep = sac_ranking_keep(tile);
 
     ranking->distance = ranking->coded;
     if (ranking->coded == NULL)
-        ranking->distance = sac_workspace_device(tile->ws, tile->n * ranking->stride, sizeof(float));
+        ranking->distance = sac_workspace_device(ws, tile->n * ranking->stride, sizeof(float));
     if (ranking->distance == NULL)
-        return tile->ws->status;
-    if (sac_device_host_visible(tile->index->device)) {
-        ranking->found = (sac_candidates){.distance = {ranking->distance, ranking->distance, 0},
-                                          .slot = {ranking->slot, ranking->slot, 0},
-                                          .stride = ranking->stride};
+        return ws->status;
+    if (tile->team->count == 1 && sac_device_host_visible(ws->device)) {
+        tile->found[shard] = (sac_candidates){.distance = {ranking->distance, ranking->distance, 0},
+                                              .slot = {ranking->slot, ranking->slot, 0},
+                                              .stride = ranking->stride};
         return SAC_OK;
     }
     keep = keep < ranking->stride ? keep : ranking->stride;
-    return sac_candidates_take(tile, keep, &ranking->found) ? SAC_OK : tile->ws->status;
+    return sac_candidates_take(ws, tile->n, keep, &tile->found[shard]) ? SAC_OK : ws->status;
 }
 
-sac_status sac_ranking_submit(const sac_tile *tile, const sac_ranking *ranking)
+sac_status sac_ranking_submit(const sac_tile *tile, uint32_t shard, const sac_ranking *ranking)
 {
-    const sac_index *index = tile->index;
+    const sac_candidates *found = &tile->found[shard];
+    sac_workspace *ws = tile->team->ws[shard];
     sac_status st = SAC_OK;
 
     if (ranking->coded == NULL)
-        st = sac_vectors_distances(&index->vectors, tile->ws, sac_index_distance(index), tile->n,
-                                   tile->x.device, ranking->slot, ranking->counts, ranking->stride,
-                                   ranking->distance);
-    if (st == SAC_OK && ranking->found.slot.device != ranking->slot)
-        st =
-            sac_run_select(tile->ws, &(struct sac_select_args){.distance = ranking->distance,
-                                                               .index = ranking->slot,
-                                                               .query_count = tile->n,
-                                                               .counts = ranking->counts,
-                                                               .stride = ranking->stride,
-                                                               .keep = ranking->found.stride,
-                                                               .out_distance = ranking->found.distance.device,
-                                                               .out_index = ranking->found.slot.device});
-    return st == SAC_OK ? sac_candidates_fetch(tile, &ranking->found) : st;
+        st = sac_vectors_distances(&tile->index->shards[shard].vectors, ws, sac_index_distance(tile->index),
+                                   tile->n, tile->x[shard].device, ranking->slot, ranking->counts,
+                                   ranking->stride, ranking->distance);
+    if (st == SAC_OK && found->slot.device != ranking->slot)
+        st = sac_run_select(ws, &(struct sac_select_args){.distance = ranking->distance,
+                                                          .index = ranking->slot,
+                                                          .query_count = tile->n,
+                                                          .counts = ranking->counts,
+                                                          .stride = ranking->stride,
+                                                          .keep = found->stride,
+                                                          .out_distance = found->distance.device,
+                                                          .out_index = found->slot.device});
+    if (st == SAC_OK && tile->team->count == 1)
+        st = sac_candidates_fetch(ws, found);
+    return st;
 }
 
 /* The distance of codes as answers show it: unit vectors are coded by L2, |q - x|^2 = 2 - 2 q.x. */
@@ -99,38 +130,64 @@ static bool take_hits(const sac_tile *tile, const sac_ranking *ranking, size_t i
     return sac_candidates_hits(tile, i, found, count);
 }
 
-/* All candidates of one query, where the cut went through a tie. */
-static sac_status take_all(const sac_tile *tile, const sac_ranking *ranking, size_t i)
+/* All candidates that a shard has of one query, with the slots of the whole, into `to` from *count on. */
+static sac_status fetch_all(const sac_tile *tile, uint32_t shard, const sac_ranking *ranking, size_t i,
+                            const sac_candidates *to, uint32_t *count)
 {
+    sac_workspace *ws = tile->team->ws[shard];
     size_t at = i * ranking->stride;
-    sac_tile one = *tile;
     sac_candidates all;
     sac_status st;
 
-    one.queries += i;
-    one.n = 1;
-    if (!sac_candidates_take(&one, ranking->stride, &all))
-        return tile->ws->status;
-    all.distance.device = ranking->distance + at;
-    all.slot.device = ranking->slot + at;
-    st = sac_candidates_fetch(&one, &all);
+    if (!sac_workspace_view(ws, ranking->distance + at, ranking->stride, sizeof(float), &all.distance) ||
+        !sac_workspace_view(ws, ranking->slot + at, ranking->stride, sizeof(uint32_t), &all.slot))
+        return ws->status;
+    st = sac_candidates_fetch(ws, &all);
     if (st == SAC_OK)
-        st = sac_workspace_wait(one.ws);
-    if (st == SAC_OK)
-        take_hits(&one, ranking, 0, &all, ranking->host_counts[i]);
+        st = sac_workspace_wait(ws);
+    for (uint32_t c = 0; st == SAC_OK && c < ranking->host_counts[i]; c++) {
+        uint32_t slot = ((const uint32_t *)all.slot.host)[c];
+        if (slot == SAC_NO_SLOT)
+            continue;
+        ((uint32_t *)to->slot.host)[*count] = slot * tile->team->count + shard;
+        ((float *)to->distance.host)[(*count)++] = ((const float *)all.distance.host)[c];
+    }
     return st;
 }
 
-sac_status sac_ranking_finish(const sac_tile *tile, const sac_ranking *ranking, size_t i, uint32_t *found)
+/* All candidates of one query, where the cut went through a tie. */
+static sac_status take_all(const sac_tile *tile, const sac_ranking *const *rankings, size_t i)
 {
-    uint32_t count = ranking->host_counts[i], seen = 0;
-    bool whole = count <= ranking->found.stride;
+    uint32_t room = tile->team->count * rankings[0]->stride, count = 0;
+    sac_workspace *ws = tile->team->ws[0];
+    sac_candidates all = {.distance.host = sac_workspace_host(ws, room, sizeof(float)),
+                          .slot.host = sac_workspace_host(ws, room, sizeof(uint32_t))};
+    sac_tile one = *tile;
+    sac_status st = all.distance.host == NULL || all.slot.host == NULL ? ws->status : SAC_OK;
 
-    count = whole ? count : ranking->found.stride;
-    while (seen < count && slots_of(&ranking->found, i)[seen] != SAC_NO_SLOT)
+    for (uint32_t s = 0; st == SAC_OK && s < tile->team->count; s++)
+        st = fetch_all(tile, s, rankings[s], i, &all, &count);
+    one.queries += i;
+    one.n = 1;
+    if (st == SAC_OK)
+        take_hits(&one, rankings[0], 0, &all, count);
+    return st;
+}
+
+sac_status sac_ranking_finish(const sac_tile *tile, const sac_ranking *const *rankings, size_t i,
+                              uint32_t *found)
+{
+    uint32_t count = 0, seen = 0;
+    bool whole;
+
+    for (uint32_t s = 0; s < tile->team->count; s++)
+        count += rankings[s]->host_counts[i];
+    whole = count <= tile->answer.stride;
+    count = whole ? count : tile->answer.stride;
+    while (seen < count && slots_of(&tile->answer, i)[seen] != SAC_NO_SLOT)
         seen++;
     *found = seen;
-    if (!take_hits(tile, ranking, i, &ranking->found, count) || whole)
+    if (!take_hits(tile, rankings[0], i, &tile->answer, count) || whole)
         return SAC_OK;
-    return take_all(tile, ranking, i);
+    return take_all(tile, rankings, i);
 }

@@ -255,8 +255,8 @@ sac_status sac_vectors_read(const sac_vectors *vectors, sac_workspace *ws, size_
 /* ---- searching -------------------------------------------------------------------------------------- */
 
 sac_status sac_vectors_nearest(const sac_vectors *vectors, sac_workspace *ws, sac_distance distance, size_t n,
-                               const float *queries, const sac_labels *labels, const uint64_t *const *filters,
-                               uint32_t k, float *distances, uint32_t *slots)
+                               const float *queries, const uint64_t *live, size_t slot_count,
+                               const uint64_t *const *filters, uint32_t k, float *distances, uint32_t *slots)
 {
     return sac_run_nearest(ws, &(struct sac_nearest_args){.queries = queries,
                                                           .query_count = n,
@@ -265,8 +265,8 @@ sac_status sac_vectors_nearest(const sac_vectors *vectors, sac_workspace *ws, sa
                                                           .pages = vectors->pages.copy,
                                                           .page_rows = vectors->page_rows,
                                                           .dtype = vectors->dtype,
-                                                          .row_count = labels->slot_count,
-                                                          .live = labels->live.copy,
+                                                          .row_count = slot_count,
+                                                          .live = live,
                                                           .filters = filters,
                                                           .norms = *(float *const *)vectors->norms.host,
                                                           .k = k,

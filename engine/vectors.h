@@ -8,7 +8,6 @@
 #ifndef SACCADE_VECTORS_H
 #define SACCADE_VECTORS_H
 
-#include "engine/labels.h"
 #include "engine/mirror.h"
 #include "engine/workspace.h"
 
@@ -46,10 +45,11 @@ sac_status sac_vectors_read(const sac_vectors *vectors, sac_workspace *ws, size_
                             float *to);
 
 /* The k nearest live slots of each query (device, [n][dim]), by distance: nearest first, ties by slot, unused
- * places +inf and UINT32_MAX. filters: as in sac_nearest_args. Device memory of [n][k]. Not waited for. */
+ * places +inf and UINT32_MAX. live: a bitmap over slots below slot_count; filters: as in sac_nearest_args.
+ * Device memory of [n][k]. Not waited for. */
 sac_status sac_vectors_nearest(const sac_vectors *vectors, sac_workspace *ws, sac_distance distance, size_t n,
-                               const float *queries, const sac_labels *labels, const uint64_t *const *filters,
-                               uint32_t k, float *distances, uint32_t *slots);
+                               const float *queries, const uint64_t *live, size_t slot_count,
+                               const uint64_t *const *filters, uint32_t k, float *distances, uint32_t *slots);
 
 /* Exact distances of chosen slots: the first counts[q] of each query's `stride`, all device memory. Not
  * waited for. */

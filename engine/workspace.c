@@ -67,6 +67,7 @@ static void workspace_free(sac_workspace *ws)
         ws->blocks = block->below;
         block_free(ws->device, block);
     }
+    sac_event_close(ws->done);
     sac_stream_give_back(ws->stream);
     free(ws);
 }
@@ -283,6 +284,17 @@ sac_status sac_workspace_wait(sac_workspace *ws)
     return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "the device failed: %s", sac_status_text(st));
 }
 
+sac_status sac_workspace_follow(sac_workspace *ws, sac_workspace *other)
+{
+    sac_status st = SAC_OK;
+
+    if (other->done == NULL)
+        st = sac_event_open(other->device, &other->done, ws->err);
+    if (st == SAC_OK)
+        st = sac_event_record(other->done, other->stream);
+    return st == SAC_OK ? sac_stream_await(ws->stream, other->done) : st;
+}
+
 /* ---- operations ------------------------------------------------------------------------------------- */
 
 /* Growing the arena means waiting; a stream that has served such a search before has enough. */
@@ -326,6 +338,7 @@ SAC_RUN_WITH_SCRATCH(cluster_sums)
 SAC_RUN_WITH_SCRATCH(nearest)
 SAC_RUN(gather_distances)
 SAC_RUN_WITH_SCRATCH(select)
+SAC_RUN(merge)
 SAC_RUN(rows_write)
 SAC_RUN(rows_read)
 SAC_RUN_WITH_SCRATCH(pq_encode)

@@ -34,6 +34,7 @@ typedef struct sac_workspace {
     sac_device *device;
     const struct sac_ops *ops;
     sac_stream *stream;
+    sac_event *done;   /* NULL until another follows */
     size_t scratch;    /* bytes of the stream's arena that were asked for so far */
     size_t share;      /* bytes that a search should get by with; what is more is not kept */
     sac_error *err;    /* the caller's, for everything that fails meanwhile */
@@ -97,6 +98,10 @@ sac_status sac_span_pull(sac_workspace *ws, const sac_span *span);  /* the same;
 /* Returns when everything put on the stream is done. */
 sac_status sac_workspace_wait(sac_workspace *ws);
 
+/* What is put on ws's stream from now on runs after what `other` has on its stream; the host does not wait.
+ */
+sac_status sac_workspace_follow(sac_workspace *ws, sac_workspace *other);
+
 /* ---- operations with the scratch they need; ws->err is filled on failure ---------------------------- */
 
 sac_status sac_run_norms(sac_workspace *ws, const struct sac_norms_args *a);
@@ -105,6 +110,7 @@ sac_status sac_run_cluster_sums(sac_workspace *ws, const struct sac_cluster_sums
 sac_status sac_run_nearest(sac_workspace *ws, const struct sac_nearest_args *a);
 sac_status sac_run_gather_distances(sac_workspace *ws, const struct sac_gather_distances_args *a);
 sac_status sac_run_select(sac_workspace *ws, const struct sac_select_args *a);
+sac_status sac_run_merge(sac_workspace *ws, const struct sac_merge_args *a);
 sac_status sac_run_rows_write(sac_workspace *ws, const struct sac_rows_write_args *a);
 sac_status sac_run_rows_read(sac_workspace *ws, const struct sac_rows_read_args *a);
 sac_status sac_run_pq_encode(sac_workspace *ws, const struct sac_pq_encode_args *a);

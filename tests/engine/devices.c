@@ -225,12 +225,12 @@ static void lists_are_scanned_either_way(void **state)
 
     (void)state;
     if ((sac_device_ops(p->device)->pq_scan_schedules & 1u << SAC_LIST_MAJOR) != 0) {
-        p->got->ivf->list_major_from = 0;
+        p->got->shards[0].ivf->list_major_from = 0;
         ask_everything(p);
-        assert_ok(sac_workspace_borrow(&p->got->workspaces, &ws, &error));
+        assert_ok(sac_workspace_borrow(&p->got->shards[0].workspaces, &ws, &error));
         assert_int_equal(sac_index_calibrate(p->got, ws), SAC_OK);
-        sac_workspace_give_back(&p->got->workspaces, ws);
-        assert_true(p->got->ivf->list_major_from > 0);
+        sac_workspace_give_back(&p->got->shards[0].workspaces, ws);
+        assert_true(p->got->shards[0].ivf->list_major_from > 0);
     }
     discard(p);
 }

@@ -51,7 +51,7 @@ static void follows_a_plain_array(void **state)
         for (int step = 0; step < 6000; step++) {
             uint64_t l = sac_random_below(&random, LABELS);
             if (slot_of[l] == SAC_NO_SLOT) {
-                assert_int_equal(sac_labels_reserve(&labels, NULL, 1, NULL), SAC_OK);
+                assert_int_equal(sac_labels_reserve(&labels, 1, NULL), SAC_OK);
                 slot_of[l] = sac_labels_insert(&labels, l * spread);
                 held++;
             } else {
@@ -75,7 +75,7 @@ static void memory_stays_lean(void **state)
     (void)state;
     sac_labels_init(&labels, device);
     for (uint64_t l = 0; l < 100000; l++) {
-        assert_int_equal(sac_labels_reserve(&labels, NULL, 1, NULL), SAC_OK);
+        assert_int_equal(sac_labels_reserve(&labels, 1, NULL), SAC_OK);
         sac_labels_insert(&labels, l << 20);
     }
     assert_true(sac_labels_bytes(&labels) < 100000 * 18);

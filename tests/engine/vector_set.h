@@ -77,15 +77,20 @@ static inline const char *test_device_name(const char *own)
     return wanted != NULL ? wanted : own;
 }
 
-static inline sac_device *test_device(const char *name)
+static inline sac_device *test_device_exactly(const char *name)
 {
     sac_device_options options;
     sac_device *device;
 
     sac_device_options_init(&options);
-    options.name = test_device_name(name);
+    options.name = name;
     assert_ok(sac_device_open(&options, &device, err));
     return device;
+}
+
+static inline sac_device *test_device(const char *name)
+{
+    return test_device_exactly(test_device_name(name));
 }
 
 static inline sac_index *test_index(sac_device *device, uint32_t dim, sac_metric metric, const char *spec)

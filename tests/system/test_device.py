@@ -45,9 +45,10 @@ def test_a_required_gpu_is_not_replaced_by_the_cpu(saccade, gpu, tmp_path):
     assert "cuda:0" in saccade("info", "--require-gpu", env=gpu).out
 
 
-def test_a_server_answers_on_the_gpu_as_on_the_cpu(serving, gpu, tmp_path):
+def test_a_server_answers_on_any_devices_as_on_the_cpu(serving, gpu, tmp_path):
     answers = {}
-    for device, env in (("cuda:0", gpu), ("cpu", {})):
+    two = gpu | {"SACCADE_HOST_CUDA__DEVICES": "2"}
+    for device, env in (("cuda:0", gpu), ("cpu", {}), ("cpu,cpu", {}), ("cuda:0,cuda:1", two)):
         with serving(tmp_path / "d", "--device", device, env=env) as server, Wire(server) as wire:
             if device == "cuda:0":
                 fill(server, 300)
@@ -56,7 +57,7 @@ def test_a_server_answers_on_the_gpu_as_on_the_cpu(serving, gpu, tmp_path):
                  for hit in wire.call("search", collection="c", vector=vector(q), limit=5)["hits"]]
                 for q in (3, 77, 1000)
             ]
-    assert answers["cuda:0"] == answers["cpu"]
+    assert all(answer == answers["cpu"] for answer in answers.values())
 
 
 def test_a_lost_device_ends_the_server_and_loses_nothing(serving, gpu, tmp_path):
