@@ -7,10 +7,10 @@
  *
  *   convert   codebook and queries as bf16, in the order in which the product reads them list_scan_convert.cu
  *   pairs     (query, probe) pairs sorted by list; work items counted                      list_scan_pairs.cu
- *   sample    distances of the first rows of each query's nearest lists list_scan_items.cu bounds    from
- * them the range of a query's histogram and its first limit               list_scan_bounds.cu items     all
- * rows of all pairs: those within the limit become candidates              list_scan_items.cu finish    exact
- * distances of the candidates within the last limit, sorted              list_scan_finish.cu
+ *   sample    distances of the first rows of each query's nearest lists                    list_scan_items.cu
+ *   bounds    from them the range of a query's histogram and its first limit              list_scan_bounds.cu
+ *   items     all rows of all pairs: those within the limit become candidates              list_scan_items.cu
+ *   finish    exact distances of the candidates within the last limit, sorted             list_scan_finish.cu
  *
  * Why nothing is lost. Products of bf16 numbers are off by at most e = 2^-7 |scale| times the sum over
  * sub-quantizers of |q_j| and the largest |r_j|, and a little for sums in f32. Where `depth` rows of a query
@@ -34,7 +34,7 @@
 #include "kernels/page.h"
 
 enum {
-    SAC_LISTS_QUERIES = 32, /* of a work item at most: four tiles of the matrix instruction */
+    SAC_LISTS_QUERIES = 32, /* of a work item at most: two tiles of the matrix instruction */
     SAC_LISTS_CHUNK = 32,   /* components that are multiplied at a time: two matrix instructions deep */
     SAC_LISTS_SAMPLE = 16,  /* 64-row blocks of a query's sample */
     SAC_LISTS_BINS = 256,   /* of a query's histogram */
@@ -49,6 +49,7 @@ enum {
 struct sac_lists_shape {
     uint32_t width;          /* components that one lookup brings: 2, 4 or 8 */
     uint32_t parts;          /* lookups that a code word takes: 1 unless it has more than 8 components */
+    uint32_t part_rate;      /* 2^31 / parts + 1: i * part_rate >> 31 is i / parts where i * parts < 2^31 */
     uint32_t chunks;         /* of 32 components: the padded dimension */
     uint32_t slice_chunks;   /* of them in shared memory at a time */
     uint32_t slices;         /* 1: the codebook stays in shared memory */

@@ -84,7 +84,7 @@ static __global__ void __launch_bounds__(THREADS)
         uint32_t j = d / word, i = d % word;
         float x = j < pq->m && i < pq->dsub ? query[j * pq->dsub + i] : 0.0f;
 
-        s.queries[q * padded + (d & ~6u) + (d & 4) / 2 + (d & 2) * 2] = bf16(x);
+        s.queries[q * padded + (d & ~31u) + d % 8 / 2 * 8 + d % 32 / 8 * 2 + d % 2] = bf16(x);
     }
     for (uint32_t j = sac_lane(); j < pq->m; j += 32) {
         float norm = 0.0f;

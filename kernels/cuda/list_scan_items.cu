@@ -5,49 +5,31 @@
  *                                                        96 dims, 48 codes             768 dims, 96 codes
  *   bytes: codes and bias once, 4.3 TB/s                 1.2 ms                        2.3 ms
  *   products: 2 * r * dims a row, 790 TFLOP/s            0.02, 0.10, 0.39 ms           0.19, 0.78, 3.1 ms
- *   shared memory, list_scan_product.cuh: cycles a row   5.0, 5.0, 5.2                 25, 25, 26
- *     on 132 multiprocessors at 1.755 GHz                2.2, 2.2, 2.2 ms              10.7, 10.7, 11.3 ms
+ *   shared memory, list_scan_product.cuh: cycles a row   5.2, 5.2, 5.2                 26, 26, 26
+ *     on 132 multiprocessors at 1.755 GHz                2.2, 2.2, 2.2 ms              11.2, 11.2, 11.2 ms
  *   lookups of bytes instead: 3 and 6 cycles a row, * r  1.3, 5.2, 21 ms               2.6, 10.4, 41 ms
  * (r = 1, 4, 16). So the bound is shared memory, nearly whatever r is up to 32, and the two schedules' floors
- * cross at r = 1.7 and 4.1. Predicted, not measured: 60 % of the floor here, a tenth more for the sample, 0.1
+ * cross at r = 1.7 and 4.3. Predicted, not measured: 60 % of the floor here, a tenth more for the sample, 0.1
  * ms for the pairs and what list_scan_finish.cu says; so 4.6 ms for 10,000 queries of 64 probes (r = 12.8) at
  * 96 dimensions, 20 ms at 768; and a crossing at r = 2 to 3 and 5 to 6.
  *
  * nvcc 13.0, sm_90a: 128 registers, so 16 warps a multiprocessor; 4,224 bytes of shared memory and what the
- * shape says: 82,944 at 96 dimensions of 48 codes (two blocks of 8 warps), 192,512 at 768 of 96 (one of 16).
- * Spills: 20 to 80 bytes stored, 48 to 148 loaded, once a work item or a 64-row block but for up to 5 words
- * in the chunk loops of 32 queries, where 64 sums and 32 registers of queries and codes leave that few. */
+ * shape says: 82,944 at 96 dimensions of 48 codes (two blocks of 8 warps), 226,304 at 768 of 96 (one of 16,
+ * the codebook in 5 slices). Instructions of the chunk loop for 32 queries, and bytes of spills stored:
+ *   - lookups of 2 components: 266 and 8 where the codebook stays, 269 and 16 where it comes in slices;
+ *   - of 4: 166 and 167, no spills;
+ *   - of 8: 134 and 76, 121 and 8.
+ * At four instructions a cycle that is less than shared memory takes. Only where the codebook stays do spills
+ * reach that loop: one load with 2 components; five loads and two stores with 8, as ptxas keeps all eight
+ * lookups of 16 bytes in flight. The loops for 16 queries have none. Fewer warps of more registers would have
+ * fewer loads of codes under way, and the shapes of pq_scan_lists.cu count on 8 and 16. sm_100 and 120 store
+ * 12 and at most 56 bytes with 8 components, nothing else; sm_80 to 89 up to 72. */
 #include "kernels/cuda/async_copy.cuh"
-#include "kernels/cuda/list_scan_product.cuh"
+#include "kernels/cuda/list_scan_survivors.cuh"
 
-enum {
-    RING = 4,         /* work items a block knows: left behind, at hand, arriving, being looked up */
-    STAGED_FULL = 64, /* survivors that a warp sends on before it looks for more */
-    PAGE_BLOCKS = SAC_PAGE_ROWS / SAC_BLOCK_ROWS,
-};
+enum { RING = 4 }; /* work items a block knows: left behind, at hand, arriving, being looked up */
 
-/* A work item, in shared memory. */
-struct item {
-    uint32_t block, block_end;         /* 64-row blocks of the list */
-    uint32_t taken;                    /* of them by warps so far */
-    uint32_t rows;                     /* of the list */
-    uint32_t pair_count;               /* 0: there is no more work */
-    uint32_t numbers[SAC_LISTS_PAGES]; /* of its pages, from that of the first block on */
-    unsigned char *pages[SAC_LISTS_PAGES];
-    uint32_t places[SAC_LISTS_QUERIES];
-    float bases[SAC_LISTS_QUERIES];
-    float limits[SAC_LISTS_QUERIES]; /* of distances without their base; NaN where there is no query */
-};
-
-/* What a thread of a scanning block works with. */
-struct worker {
-    const struct sac_lists_scan *s;
-    const struct sac_lists_pairs *p;
-    bool sampling;
-    unsigned char *shared;              /* dynamic shared memory, laid out by the shape */
-    uint32_t *staged_counts;            /* [warps], 0 between uses */
-    float (*limits)[SAC_LISTS_QUERIES]; /* [warps]: the item's, as each warp lowers them */
-};
+/* ---- slices ------------------------------------------------------------------------------------------ */
 
 static __device__ __forceinline__ unsigned char *codebook_buffer(const struct worker *w, uint32_t buffer)
 {
@@ -58,115 +40,6 @@ static __device__ __forceinline__ unsigned char *queries_buffer(const struct wor
 {
     return w->shared + w->s->shape.queries_at + buffer * (SAC_LISTS_QUERIES * w->s->shape.query_bytes);
 }
-
-static __device__ __forceinline__ struct sac_lists_survivor *staged_survivors(const struct worker *w)
-{
-    return (struct sac_lists_survivor *)(w->shared + w->s->shape.staged_at) + sac_warp() * SAC_LISTS_STAGED;
-}
-
-/* ---- work items -------------------------------------------------------------------------------------- */
-
-/* Warp: the last of n ascending starts that is at most x; the first is. */
-static __device__ uint32_t last_start(const unsigned long long *starts, uint32_t n, unsigned long long x)
-{
-    uint32_t low = 0, high = n;
-
-    while (high - low > 1) {
-        uint32_t step = (high - low + 31) / 32, at = low + sac_lane() * step;
-        uint32_t before = __ballot_sync(SAC_WARP_ALL, at < high && starts[at] <= x);
-
-        low += ((uint32_t)__popc(before) - 1) * step;
-        high = low + step < high ? low + step : high;
-    }
-    return low;
-}
-
-/* A limit of distances without their base; what the difference loses in rounding must not cost a row. */
-static __device__ __forceinline__ float item_limit(float limit, float base)
-{
-    return (limit - base) + 0x1p-21f * (fabsf(limit) + fabsf(base));
-}
-
-/* Warp: queries, bases and limits of `count` pairs from `first` on. */
-static __device__ void item_pairs(const struct worker *w, struct item *item, size_t first, uint32_t count)
-{
-    uint32_t lane = sac_lane();
-    float limit = __int_as_float(0x7fffffff);
-
-    if (lane < count) {
-        struct sac_lists_pair pair = w->p->pairs[first + lane];
-
-        item->places[lane] = pair.place;
-        item->bases[lane] = pair.base;
-        if (!w->sampling) {
-            const volatile uint32_t *known = &w->s->bounds[pair.place].limit;
-
-            limit = item_limit(sac_lists_limit_distance(*known), pair.base);
-        }
-    }
-    item->limits[lane] = limit;
-}
-
-/* Warp: 64-row blocks [block, end) of a list, and where its pages are. */
-static __device__ void item_rows(const struct worker *w, struct item *item, sac_list list, uint32_t block,
-                                 uint32_t end)
-{
-    const sac_list_pool *pool = &w->s->a.pool;
-    uint32_t page = block / PAGE_BLOCKS + sac_lane();
-
-    if (page <= (end - 1) / PAGE_BLOCKS) {
-        uint32_t number = pool->chains[list.first + page];
-
-        item->numbers[sac_lane()] = number;
-        item->pages[sac_lane()] = pool->pages[number];
-    }
-    if (sac_lane() == 0) {
-        item->block = block;
-        item->block_end = end;
-        item->taken = 0;
-        item->rows = list.row_count;
-    }
-}
-
-/* Warp: the next work item nobody has taken. */
-static __device__ void item_take(const struct worker *w, struct item *item)
-{
-    const struct sac_lists_pairs *p = w->p;
-    uint32_t nlist = w->s->a.pool.nlist, groups = sac_lists_groups(nlist);
-    uint32_t group, first, number, count, tiles, tile, block, piece, row_blocks, pieces;
-    unsigned long long index = 0;
-    sac_list list;
-
-    if (sac_lane() == 0)
-        index = atomicAdd(p->next, 1ull);
-    index = __shfl_sync(SAC_WARP_ALL, index, 0);
-    if (index >= p->group_items[groups]) {
-        if (sac_lane() == 0)
-            item->pair_count = 0;
-        return;
-    }
-    group = last_start(p->group_items, groups, index);
-    index -= p->group_items[group];
-    first = group * SAC_LISTS_GROUP;
-    number = first + last_start(p->items + first, min(nlist - first, (uint32_t)SAC_LISTS_GROUP), index);
-    index -= p->items[number];
-    list = w->s->a.pool.lists[number];
-    count = p->counts[number];
-    tiles = (count + SAC_LISTS_QUERIES - 1) / SAC_LISTS_QUERIES;
-    tile = (uint32_t)index % tiles; /* neighbours share a piece: its codes come from the second-level cache */
-    piece = (uint32_t)index / tiles;
-    row_blocks = sac_lists_row_blocks(list.row_count, p->row_blocks);
-    pieces = sac_lists_pieces(row_blocks, w->s->shape.item_blocks);
-    block = row_blocks / pieces * piece + min(row_blocks % pieces, piece);
-    item_rows(w, item, list, block, block + row_blocks / pieces + (piece < row_blocks % pieces));
-    first = p->group_pairs[group] + p->cursors[number] - count + tile * SAC_LISTS_QUERIES;
-    count = min(count - tile * SAC_LISTS_QUERIES, (uint32_t)SAC_LISTS_QUERIES);
-    item_pairs(w, item, first, count);
-    if (sac_lane() == 0)
-        item->pair_count = count;
-}
-
-/* ---- slices ------------------------------------------------------------------------------------------ */
 
 static __device__ __forceinline__ uint32_t slice_chunks(const struct sac_lists_shape *shape, uint32_t slice)
 {
@@ -215,162 +88,6 @@ static __device__ void stage_load(const struct worker *w, const struct item *ite
     sac_copy_async_commit();
 }
 
-/* ---- what survives ----------------------------------------------------------------------------------- */
-
-/* Warp: lowers the limit of a query to what its histogram says by now. */
-static __device__ void limit_lower(const struct sac_lists_scan *s, uint32_t query)
-{
-    struct sac_lists_bound *bound = &s->bounds[query];
-    uint32_t bin = sac_lists_crossing(s->histograms + (size_t)query * SAC_LISTS_BINS, s->a.depths[query]);
-
-    if (sac_lane() == 0 && bin < SAC_LISTS_BINS)
-        atomicMin(&bound->limit, sac_lists_edge(bound, bin));
-}
-
-/* One survivor becomes a candidate, unless its query's limit has fallen below it meanwhile or its query may
- * not find it. Returns true where it is time to lower the limit. */
-static __device__ bool candidate_add(const struct worker *w, const struct item *item,
-                                     struct sac_lists_survivor survivor)
-{
-    const struct sac_lists_scan *s = w->s;
-    uint32_t pair = survivor.where >> 16, page = survivor.where >> 8 & 255, line = survivor.where & 255;
-    uint32_t query = item->places[pair], place;
-    struct sac_lists_bound *bound = &s->bounds[query];
-    float limit = sac_lists_limit_distance(*(const volatile uint32_t *)&bound->limit);
-    struct sac_lists_candidate candidate;
-
-    candidate.base = item->bases[pair];
-    candidate.distance = survivor.distance + candidate.base;
-    if (candidate.distance > limit) {
-        w->limits[sac_warp()][pair] = item_limit(limit, candidate.base);
-        return false;
-    }
-    candidate.position = item->numbers[page] * SAC_PAGE_ROWS + line;
-    candidate.slot = __ldg(sac_page_slots(&s->a.pool.pq, item->pages[page]) + line);
-    if (!sac_lists_passes(sac_lists_filter(s, query), candidate.slot))
-        return false;
-    atomicAdd(&s->histograms[(size_t)query * SAC_LISTS_BINS + sac_lists_bin(bound, candidate.distance)], 1u);
-    place = atomicAdd(&bound->count, 1u);
-    if (place < s->shape.capacity)
-        s->candidates[(size_t)query * s->shape.capacity + place] = candidate;
-    return (place + 1) % s->shape.refresh == 0;
-}
-
-/* Warp: what is staged leaves for the queries' candidates. */
-static __device__ void staged_leave(const struct worker *w, const struct item *item, uint32_t count)
-{
-    const struct sac_lists_survivor *staged = staged_survivors(w);
-
-    for (uint32_t first = 0; first < count; first += 32) {
-        uint32_t i = first + sac_lane(), query = 0, lowering;
-        bool due = false;
-
-        if (i < count) {
-            due = candidate_add(w, item, staged[i]);
-            query = item->places[staged[i].where >> 16];
-        }
-        for (lowering = __ballot_sync(SAC_WARP_ALL, due); lowering != 0; lowering &= lowering - 1)
-            limit_lower(w->s, __shfl_sync(SAC_WARP_ALL, query, __ffs((int)lowering) - 1));
-    }
-    __syncwarp();
-    if (sac_lane() == 0)
-        w->staged_counts[sac_warp()] = 0;
-    __syncwarp();
-}
-
-/* Bias of rows 2 * lane and 2 * lane + 1 of a block: NaN past the end of the list, so that nothing comes of
- * them, and +inf where it is NaN, which orders as late as can be until the distance is computed again. */
-static __device__ __forceinline__ float2 bias_load(const struct worker *w, const struct item *item,
-                                                   uint32_t block)
-{
-    const unsigned char *page = item->pages[block / PAGE_BLOCKS - item->block / PAGE_BLOCKS];
-    uint32_t row = block * SAC_BLOCK_ROWS + 2 * sac_lane();
-    float2 bias = __ldg(
-        (const float2 *)(page + sac_page_code_bytes(&w->s->a.pool.pq) + row % SAC_PAGE_ROWS * sizeof(float)));
-
-    bias.x = bias.x == bias.x ? bias.x : __int_as_float(0x7f800000);
-    bias.y = bias.y == bias.y ? bias.y : __int_as_float(0x7f800000);
-    bias.x = row < item->rows ? bias.x : __int_as_float(0x7fffffff);
-    bias.y = row + 1 < item->rows ? bias.y : __int_as_float(0x7fffffff);
-    return bias;
-}
-
-/* Warp: keeps the block's rows that are within a query's limit. Which step of 8 rows and 4 queries is next is
- * kept outside of the unrolled loop, so that there is one place where survivors leave. */
-template <uint32_t TILES>
-static __device__ __forceinline__ void
-survivors_keep(const struct worker *w, const struct item *item, uint32_t block,
-               const struct sac_lists_sums<TILES> *sums, const float *bias)
-{
-    uint32_t g = sac_lane() / 4, t = sac_lane() % 4;
-    uint32_t where = (block / PAGE_BLOCKS - item->block / PAGE_BLOCKS) << 8 |
-                     (block % PAGE_BLOCKS * SAC_BLOCK_ROWS + 8 * g);
-
-    for (uint32_t next = 0; next < 2 * TILES;) {
-        uint32_t staged = 0;
-
-#pragma unroll
-        for (uint32_t step = 0; step < 2 * TILES; step++) {
-            uint32_t pair = step / 2 * 8 + 2 * t + step % 2, mask = 0;
-            float limit = w->limits[sac_warp()][pair], distances[8];
-
-            if (step < next || staged > STAGED_FULL)
-                continue;
-            next = step + 1;
-#pragma unroll
-            for (uint32_t x = 0; x < 8; x++) {
-                distances[x] = fmaf(w->s->a.scale, sums->at[x / 2][step / 2][x % 2 * 2 + step % 2], bias[x]);
-                mask |= distances[x] <= limit ? 1u << x : 0;
-            }
-            if (!__any_sync(SAC_WARP_ALL, mask != 0))
-                continue;
-            if (mask != 0) {
-                struct sac_lists_survivor *to =
-                    staged_survivors(w) + atomicAdd(&w->staged_counts[sac_warp()], (uint32_t)__popc(mask));
-
-#pragma unroll
-                for (uint32_t x = 0; x < 8; x++) {
-                    if (mask >> x & 1) {
-                        to->distance = distances[x];
-                        to->where = pair << 16 | (where + x);
-                        to++;
-                    }
-                }
-            }
-            __syncwarp();
-            staged = __shfl_sync(SAC_WARP_ALL, w->staged_counts[sac_warp()], 0);
-        }
-        if (staged > 0)
-            staged_leave(w, item, staged);
-    }
-}
-
-/* Warp: writes the block's distances into the queries' samples. */
-template <uint32_t TILES>
-static __device__ __forceinline__ void sample_keep(const struct worker *w, const struct item *item,
-                                                   uint32_t block, const struct sac_lists_sums<TILES> *sums,
-                                                   const float *bias)
-{
-    uint32_t g = sac_lane() / 4, t = sac_lane() % 4;
-
-#pragma unroll
-    for (uint32_t step = 0; step < 2 * TILES; step++) {
-        uint32_t pair = step / 2 * 8 + 2 * t + step % 2, place;
-        float distances[8], *to;
-
-        place = pair < item->pair_count ? item->places[pair] : 0;
-        if (block >= place % 32) /* of the list's head this query takes less, or there is no query */
-            continue;
-        to = w->s->sample + (size_t)(place / 32 + block) * SAC_BLOCK_ROWS + 8 * g;
-#pragma unroll
-        for (uint32_t x = 0; x < 8; x++)
-            distances[x] = fmaf(w->s->a.scale, sums->at[x / 2][step / 2][x % 2 * 2 + step % 2], bias[x]) +
-                           item->bases[pair];
-        *(float4 *)to = make_float4(distances[0], distances[1], distances[2], distances[3]);
-        *(float4 *)(to + 4) = make_float4(distances[4], distances[5], distances[6], distances[7]);
-    }
-}
-
 /* ---- scanning ---------------------------------------------------------------------------------------- */
 
 /* Warp: the next 64-row block of the item for it, block_end where there is none. */
@@ -397,12 +114,8 @@ template <uint32_t TILES>
 static __device__ __forceinline__ void block_finish(const struct worker *w, const struct item *item,
                                                     uint32_t block, const struct sac_lists_sums<TILES> *sums)
 {
-    float2 pair = bias_load(w, item, block);
-    float bias[8];
+    float2 bias = bias_load(w, item, block);
 
-#pragma unroll
-    for (uint32_t x = 0; x < 8; x++)
-        bias[x] = __shfl_sync(SAC_WARP_ALL, x % 2 == 0 ? pair.x : pair.y, (int)(sac_lane() / 4 * 4 + x / 2));
     if (w->sampling)
         sample_keep<TILES>(w, item, block, sums, bias);
     else
@@ -464,7 +177,7 @@ static __device__ __forceinline__ void item_scan(const struct worker *w, struct 
 {
     const sac_pq_shape *pq = &w->s->a.pool.pq;
     struct place<WIDTH> place = {
-        {NULL, pq->m, pq->nbits, w->s->shape.parts},
+        {NULL, pq->m, pq->nbits, w->s->shape.part_rate},
         {
         }
     };
@@ -501,7 +214,7 @@ static __device__ __forceinline__ void item_stream(const struct worker *w, struc
     const struct sac_lists_shape *shape = &w->s->shape;
     const sac_pq_shape *pq = &w->s->a.pool.pq;
     struct place<WIDTH> place = {
-        {NULL, pq->m, pq->nbits, shape->parts},
+        {NULL, pq->m, pq->nbits, shape->part_rate},
         {
         }
     };
@@ -570,12 +283,10 @@ static __global__ void __launch_bounds__(SAC_LISTS_WARPS * 32, 1)
     for (; items[at].pair_count > 0; at = (at + 1) % RING) {
         struct item *item = &items[at], *after = &items[(at + 1) % RING], *later = &items[(at + 2) % RING];
 
-        if (item->pair_count <= 8)
+        if (item->pair_count <= 16)
             item_do<WIDTH, 1, STREAMED>(&w, item, after, later, &stage);
-        else if (item->pair_count <= 16)
-            item_do<WIDTH, 2, STREAMED>(&w, item, after, later, &stage);
         else
-            item_do<WIDTH, 4, STREAMED>(&w, item, after, later, &stage);
+            item_do<WIDTH, 2, STREAMED>(&w, item, after, later, &stage);
     }
     sac_copy_async_wait<0>();
 }

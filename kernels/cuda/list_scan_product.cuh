@@ -1,30 +1,28 @@
 /* list_scan_product.cuh -- 64 rows of a list times up to 32 queries: from codes to sums, in registers.
  *
- * A warp multiplies with mma.m16n8k16, rows as the tall operand. Which row and which component a lane's part
- * of that operand is, is ours to say as long as the queries agree, and said so that decoded rows never go
- * through memory. With g = lane / 4, t = lane % 4 a lane holds
- *   - rows 8g .. 8g + 7 of the block: register f of the tall operand's four has rows 8g + 2f and 8g + 2f + 1.
- * So one 8-byte load brings a lane the codes of one sub-quantizer for all its rows, and a warp's load is
- * whole sectors;
+ * A warp multiplies with mma.m16n8k16: 16 queries are the tall operand, 8 rows the other. Which row and which
+ * component a lane's part of that other is, is ours to say as long as the queries agree, and said so that
+ * decoded rows never go through memory. With g = lane / 4, t = lane % 4 a lane holds
+ *   - rows 8g .. 8g + 7 of the block, one for each of eight products. So one 8-byte load brings a lane the
+ *     codes of one sub-quantizer for all its rows, and a warp's load is whole sectors;
  *   - components 8t .. 8t + 7 of a chunk of 32: one 16-byte lookup where code words have 8 components (or two
- * of 8 bytes, or four of 4), which are the operands of the chunk's two matrix instructions: 0, 1, 4, 5 of the
- * first, 2, 3, 6, 7 of the second, so that few registers change places. Queries are kept in that order, eight
- *     components 0 1 4 5 2 3 6 7, for one 16-byte load of each.
+ *     of 8 bytes, or four of 4). Its first 8 bytes are the operand of the chunk's first matrix instruction,
+ *     the others of the second, in the registers where the lookup put them. (With rows as the tall operand,
+ *     whose four registers are of two rows, a third of all instructions only moved registers.) Queries are
+ *     kept in that order, 8 components of which each t has two in turn, and fetched with ldmatrix.
  * A lookup is bound by bank conflicts, since codes are random. The words of the four t are interleaved, so
  * that each t has a quarter of the banks for itself. Mean wavefronts a warp's lookup takes (simulated, 256
  * words): 3.2 of 4 bytes (3.4 with tables one after the other), 5.3 of 8 (6.1), 7.7 of 16 (10.3).
  *
  * So a row of 96 components in 48 codes costs 48 / 32 * 3.2 = 4.8 cycles of its multiprocessor's shared
- * memory, one of 768 in 96 codes 96 / 32 * 7.7 = 23; and a chunk of the queries, read once for 64 rows, 0.06
- * cycles a query and row. Writing a decoded tile to shared memory and reading it back would add 3 and 24
- * cycles.
+ * memory, one of 768 in 96 codes 96 / 32 * 7.7 = 23; and a chunk of 16 queries, fetched once for 64 rows,
+ * 0.13 cycles a row. Writing a decoded tile to shared memory and reading it back would add 3 and 24 cycles.
  *
  * Layout of a chunk of the codebook: bf16 [lookup of a lane][code][t][width].
  *
- * wgmma (sm_90a) would take chunk_product()'s place: its tall operand may come from registers, in this very
- * layout (four warps' m64 is four times m16, each warp's rows its own), so decoding stays as it is; the
- * queries' tile goes to shared memory in the descriptor's order, with up to 256 queries a decoded row instead
- * of 32. */
+ * wgmma (sm_90a) wants its tall operand from registers and the other from shared memory, so rows would be the
+ * tall one: chunk_product() would then read pairs of rows into it, and up to 256 queries could share a
+ * decoded row instead of 32. */
 #ifndef SACCADE_CUDA_LIST_SCAN_PRODUCT_CUH
 #define SACCADE_CUDA_LIST_SCAN_PRODUCT_CUH
 
@@ -32,15 +30,16 @@
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/warp.cuh"
 
-/* Of tiles of 8 queries: [rows' register][tile][row of the register * 2 + query of the lane]. */
+/* Of tiles of 16 queries: [row of a lane's eight][tile][as mma.cuh says]. */
 template <uint32_t TILES> struct sac_lists_sums {
-    float at[4][TILES][4];
+    float at[8][TILES][4];
 };
 
 /* What codes of 64 rows are read with. */
 struct sac_lists_codes {
     const unsigned char *block; /* the block's codes in its page */
-    uint32_t m, nbits, parts;
+    uint32_t m, nbits;
+    uint32_t part_rate; /* 2^31 / lookups of a code word, and a little */
 };
 
 /* A lane's codes of one chunk: rows 8g .. 8g + 7 of each of its lookups. */
@@ -54,7 +53,7 @@ static __device__ __forceinline__ uint32_t sac_lists_quantizer(const struct sac_
                                                                uint32_t chunk, uint32_t i)
 {
     uint32_t unit = chunk * (SAC_LISTS_CHUNK / WIDTH) + threadIdx.x % 4 * (8 / WIDTH) + i;
-    uint32_t j = WIDTH < 8 || c->parts == 1 ? unit : unit / c->parts;
+    uint32_t j = WIDTH < 8 ? unit : __umulhi(2 * unit, c->part_rate);
 
     return j < c->m ? j : c->m - 1;
 }
@@ -132,25 +131,49 @@ static __device__ __forceinline__ void chunk_product(struct sac_lists_sums<TILES
                                                      const struct sac_lists_lane_codes<WIDTH> *codes,
                                                      const unsigned char *queries, uint32_t query_bytes)
 {
-    uint32_t g = sac_lane() / 4, t = sac_lane() % 4;
-    uint4 y[TILES];
+    uint32_t first[TILES][4], second[TILES][4];
 
+    queries += sac_lane() % 16 * query_bytes + sac_lane() / 16 * 16;
 #pragma unroll
-    for (uint32_t n = 0; n < TILES; n++)
-        y[n] = *(const uint4 *)(queries + (n * 8 + g) * query_bytes + t * 16);
-    tables += t * (2 * WIDTH);
-#pragma unroll
-    for (uint32_t f = 0; f < 4; f++) {
-        uint4 low = sac_lists_decode<WIDTH>(tables, 8 * WIDTH << nbits, codes, 2 * f);
-        uint4 high = sac_lists_decode<WIDTH>(tables, 8 * WIDTH << nbits, codes, 2 * f + 1);
-        uint32_t first[4] = {low.x, high.x, low.z, high.z}, second[4] = {low.y, high.y, low.w, high.w};
-
-#pragma unroll
-        for (uint32_t n = 0; n < TILES; n++) {
-            sac_mma_bf16(sums->at[f][n], first, &y[n].x);
-            sac_mma_bf16(sums->at[f][n], second, &y[n].z);
-        }
+    for (uint32_t n = 0; n < TILES; n++) {
+        sac_ldmatrix_x4(first[n], queries + n * 16 * query_bytes);
+        sac_ldmatrix_x4(second[n], queries + n * 16 * query_bytes + 32);
     }
+    tables += sac_lane() % 4 * (2 * WIDTH);
+#pragma unroll
+    for (uint32_t x = 0; x < 8; x++) {
+        uint4 row = sac_lists_decode<WIDTH>(tables, 8 * WIDTH << nbits, codes, x);
+        uint32_t low[2] = {row.x, row.y}, high[2] = {row.z, row.w};
+
+#pragma unroll
+        for (uint32_t n = 0; n < TILES; n++)
+            sac_mma_bf16(sums->at[x][n], first[n], low);
+#pragma unroll
+        for (uint32_t n = 0; n < TILES; n++)
+            sac_mma_bf16(sums->at[x][n], second[n], high);
+    }
+}
+
+/* ---- what a lane has in the end ----
+ *
+ * Its sums are taken in 4 * TILES steps of one query and eight rows that follow each other; the first half of
+ * the steps is of other rows than the second. */
+
+template <uint32_t TILES> static __device__ __forceinline__ uint32_t sac_lists_step_query(uint32_t step)
+{
+    return step % (2 * TILES) * 8 + sac_lane() / 4;
+}
+
+template <uint32_t TILES> static __device__ __forceinline__ uint32_t sac_lists_step_row(uint32_t step)
+{
+    return sac_lane() % 4 * 16 + step / (2 * TILES) * 8;
+}
+
+template <uint32_t TILES>
+static __device__ __forceinline__ float sac_lists_step_sum(const struct sac_lists_sums<TILES> *sums,
+                                                           uint32_t step, uint32_t x)
+{
+    return sums->at[x][step % (2 * TILES) / 2][step % 2 * 2 + step / (2 * TILES)];
 }
 
 #endif

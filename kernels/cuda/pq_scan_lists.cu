@@ -32,9 +32,9 @@ static bool block_fits(struct sac_lists_shape *shape, uint32_t nbits, uint32_t w
     shape->slice_chunks = slice_chunks;
     shape->slices = (shape->chunks + slice_chunks - 1) / slice_chunks;
     shape->codebook_bytes = slice_chunks * sac_lists_chunk_bytes(nbits);
-    /* eight lanes read 64 bytes of a query and 64 of the next: an odd number of 64 bytes from one to the
+    /* a matrix is fetched as 16 bytes of each of eight queries: an odd number of 16 bytes from one to the
      * other puts them into different banks */
-    shape->query_bytes = (slice_chunks | 1) * SAC_LISTS_CHUNK * 2;
+    shape->query_bytes = slice_chunks * SAC_LISTS_CHUNK * 2 + 16;
     at = (size_t)shape->codebook_bytes * (shape->slices > 1 ? 2 : 1);
     shape->queries_at = (uint32_t)at;
     at += (size_t)2 * SAC_LISTS_QUERIES * shape->query_bytes;
@@ -70,6 +70,7 @@ static void word_choose(struct sac_lists_shape *shape, const sac_pq_shape *pq)
 {
     shape->width = pq->dsub <= 2 ? 2 : pq->dsub <= 4 ? 4 : 8;
     shape->parts = (pq->dsub + shape->width - 1) / shape->width;
+    shape->part_rate = (1u << 31) / shape->parts + 1;
     shape->chunks = (pq->m * shape->parts * shape->width + SAC_LISTS_CHUNK - 1) / SAC_LISTS_CHUNK;
 }
 
