@@ -11,22 +11,13 @@
 #if __has_feature(address_sanitizer)
 #define CUDA_HOST_ASAN 1
 #endif
-#if __has_feature(thread_sanitizer)
-#define CUDA_HOST_TSAN 1
-#endif
 #endif
 #if defined(__SANITIZE_ADDRESS__)
 #define CUDA_HOST_ASAN 1
 #endif
-#if defined(__SANITIZE_THREAD__)
-#define CUDA_HOST_TSAN 1
-#endif
 
 #ifdef CUDA_HOST_ASAN
 #include <sanitizer/common_interface_defs.h>
-#endif
-#ifdef CUDA_HOST_TSAN
-#include <sanitizer/tsan_interface.h>
 #endif
 
 /* ---- the switch -------------------------------------------------------------------------------------
@@ -184,19 +175,10 @@ void context_start(context &c, stack &s, void (*entry)(void *), void *argument)
     makecontext(&c.state, reinterpret_cast<void (*)()>(first_by_halves), 4, static_cast<unsigned>(e >> 32),
                 static_cast<unsigned>(e), static_cast<unsigned>(a >> 32), static_cast<unsigned>(a));
 #endif
-#ifdef CUDA_HOST_TSAN
-    if (c.tsan == nullptr)
-        c.tsan = __tsan_create_fiber(0);
-#endif
 }
 
 void context_switch(context &from, context &to)
 {
-#ifdef CUDA_HOST_TSAN
-    if (from.tsan == nullptr)
-        from.tsan = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(to.tsan, 0);
-#endif
 #ifdef CUDA_HOST_ASAN
     __sanitizer_start_switch_fiber(&from.fake_stack, to.bottom, to.bytes);
 #endif
@@ -208,9 +190,6 @@ void context_switch(context &from, context &to)
 
 CUDA_HOST_ENTRY void context_leave(context &from, context &to)
 {
-#ifdef CUDA_HOST_TSAN
-    __tsan_switch_to_fiber(to.tsan, 0);
-#endif
 #ifdef CUDA_HOST_ASAN
     __sanitizer_start_switch_fiber(nullptr, to.bottom, to.bytes);
 #endif
@@ -226,18 +205,9 @@ void context_entered(context &back)
 #endif
 }
 
-void context_end(context &c)
-{
-#ifdef CUDA_HOST_TSAN
-    if (c.tsan != nullptr)
-        __tsan_destroy_fiber(c.tsan);
-#endif
-    c.tsan = nullptr;
-}
-
 /* ---- stacks ---------------------------------------------------------------------------------------- */
 
-#if defined(CUDA_HOST_ASAN) || defined(CUDA_HOST_TSAN)
+#ifdef CUDA_HOST_ASAN
 static const size_t stack_bytes = 256u << 10; /* frames are larger with a sanitizer */
 #else
 static const size_t stack_bytes = 128u << 10;

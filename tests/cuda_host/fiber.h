@@ -1,4 +1,5 @@
-/* fiber.h -- a stack and a place to go on: the threads of a block, run by one thread of the system. */
+/* fiber.h -- a stack and a place to go on: the threads of a block, run by one thread of the system.
+ * Not built with ThreadSanitizer, nor is what runs on fibers: it would keep a clock for each of them. */
 #ifndef CUDA_HOST_FIBER_H
 #define CUDA_HOST_FIBER_H
 
@@ -21,7 +22,6 @@ struct context {
     ucontext_t state;
 #endif
     void *fake_stack = nullptr; /* AddressSanitizer's */
-    void *tsan = nullptr;       /* ThreadSanitizer's */
     const void *bottom = nullptr;
     size_t bytes = 0;
 };
@@ -69,9 +69,6 @@ void context_leave(context &from, context &to);
 
 /* First thing in an entry: `back` is the context that started it. */
 void context_entered(context &back);
-
-/* Gives back what ThreadSanitizer holds for a context that was left for good. */
-void context_end(context &c);
 
 } // namespace cuda_host
 

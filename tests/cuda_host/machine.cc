@@ -28,12 +28,6 @@ void run_grid(const grid &g, const std::function<void()> &body)
     this_machine().run(g, body);
 }
 
-machine::~machine()
-{
-    for (device_thread &t : threads_)
-        context_end(t.flow);
-}
-
 /* ---- order ------------------------------------------------------------------------------------------ */
 
 void machine::read_order()

@@ -81,7 +81,6 @@ class machine
     {
         return *grid_;
     }
-    ~machine();
 
   private:
     static void entry(void *self);
