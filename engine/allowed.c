@@ -8,11 +8,11 @@ static sac_status take_bitmaps(const sac_team *team, const sac_labels *labels, s
 {
     allowed->bits = sac_workspace_host(team->ws[0], team->count, sizeof *allowed->bits);
     if (allowed->bits == NULL)
-        return team->ws[0]->status;
+        return sac_workspace_failure(team->ws[0]);
     for (uint32_t s = 0; s < team->count; s++) {
         size_t words = ((size_t)sac_labels_slots_of(labels, s) + 63) / 64;
         if (!sac_workspace_span(team->ws[s], words, sizeof(uint64_t), &allowed->bits[s]))
-            return team->ws[s]->status;
+            return sac_workspace_failure(team->ws[s]);
         memset(allowed->bits[s].host, 0, allowed->bits[s].bytes);
     }
     return SAC_OK;
@@ -68,7 +68,7 @@ sac_status sac_allowed_make(const sac_team *team, const sac_labels *labels, sac_
         return SAC_OK;
     places = sac_workspace_host(ws, count, sizeof *places);
     if (places == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     count = 0;
     for (size_t i = 0; i < n; i++)
         if (queries[i]->allow != NULL)
@@ -82,7 +82,7 @@ sac_status sac_allowed_make(const sac_team *team, const sac_labels *labels, sac_
         }
         *place = sac_workspace_host(ws, 1, sizeof **place);
         if (*place == NULL)
-            return ws->status;
+            return sac_workspace_failure(ws);
         **place = (sac_allowed){.allow = places[p].allow, .allow_count = places[p].allow_count};
         st = look_up(team, labels, *place);
     }
@@ -102,7 +102,7 @@ sac_status sac_allowed_push(const sac_team *team, uint32_t shard, sac_allowed *c
     if (!any)
         return SAC_OK;
     if (!sac_workspace_span(ws, n, sizeof(uint64_t *), &span))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (size_t i = 0; i < n; i++)
         ((const uint64_t **)span.host)[i] = allowed[i] != NULL ? allowed[i]->bits[shard].device : NULL;
     *out = span.device;

@@ -26,7 +26,7 @@ static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t
     sac_status st;
 
     if (slots == NULL || !sac_workspace_span(ws, n, index->dim * sizeof(float), x))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (size_t i = 0; i < n; i++)
         for (int tries = 0;
              tries == 0 || (tries < TRIES && !sac_labels_live(&index->labels, slots[i] * index->shard_count));
@@ -101,7 +101,7 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
     sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, sac_index_ivf(index)->nlist, &one.nprobe,
                           &one.depth);
     queries = sac_workspace_host(ws, BATCH_MOST, sizeof *queries);
-    st = queries == NULL ? ws->status : draw_queries(index, ws, BATCH_MOST, &x);
+    st = queries == NULL ? sac_workspace_failure(ws) : draw_queries(index, ws, BATCH_MOST, &x);
     for (size_t i = 0; st == SAC_OK && i < BATCH_MOST; i++)
         queries[i] = one;
     if (st == SAC_OK)

@@ -171,7 +171,7 @@ static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t 
     *count = n < most ? n : most;
     rows = sac_workspace_host(ws, *count, sizeof *rows);
     if (rows == NULL || !sac_workspace_span(ws, *count, index->dim * sizeof(float), out))
-        return ws->status;
+        return sac_workspace_failure(ws);
     sac_random_sample(&random, n, *count, rows);
     for (size_t i = 0; st == SAC_OK && i < *count; i++) {
         const float *x = vectors + rows[i] * index->dim;
@@ -301,7 +301,7 @@ static sac_status read_vector(const sac_index *index, const sac_team *team, uint
     if (slot == SAC_NO_SLOT)
         return sac_fail(ws->err, SAC_NOT_FOUND, "the index holds no label %llu", (unsigned long long)label);
     if (!sac_workspace_span(ws, 1, index->dim * sizeof(float), &row))
-        return ws->status;
+        return sac_workspace_failure(ws);
     st = sac_vectors_read(&index->shards[shard].vectors, ws, 1, &local, row.device);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &row);

@@ -145,7 +145,7 @@ static sac_status prepare_share(const sac_index *index, const sac_team *team, ui
         rows += slots[i] % team->count == shard;
     share->slots = sac_workspace_host(ws, rows, sizeof *share->slots);
     if (share->slots == NULL || !sac_workspace_span(ws, rows, index->dim * sizeof(float), &share->x))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (size_t i = 0; i < n; i++) {
         if (slots[i] % team->count != shard)
             continue;
@@ -207,7 +207,7 @@ static sac_status add_chunk(sac_index *index, const sac_team *team, size_t n, co
 {
     struct share shares[SAC_SHARDS_MAX];
     uint32_t *slots = sac_workspace_host(team->ws[0], n, sizeof *slots);
-    sac_status st = slots == NULL ? team->ws[0]->status : SAC_OK;
+    sac_status st = slots == NULL ? sac_workspace_failure(team->ws[0]) : SAC_OK;
 
     if (st == SAC_OK)
         sac_labels_preview(&index->labels, n, slots);

@@ -234,7 +234,7 @@ static sac_status get_floats(struct reader *r, enum sac_index_section section, f
     if (bytes == 0)
         return SAC_OK;
     *out = sac_workspace_host(r->ws, bytes, 1);
-    st = *out == NULL ? r->ws->status : get(r, *out, bytes);
+    st = *out == NULL ? sac_workspace_failure(r->ws) : get(r, *out, bytes);
     if (st == SAC_OK)
         st = close_section(r, section);
     if (st == SAC_OK && !all_finite(*out, bytes / sizeof **out))
@@ -277,10 +277,10 @@ static sac_status make_pages(struct reader *r, uint32_t count, struct page **out
         memset(&pages[i], 0, sizeof pages[i]);
         pages[i].codes = sac_workspace_host(r->ws, sac_page_code_bytes(pq), 1);
         if (pages[i].codes == NULL)
-            return r->ws->status;
+            return sac_workspace_failure(r->ws);
         memset(pages[i].codes, 0, sac_page_code_bytes(pq));
     }
-    return pages == NULL ? r->ws->status : SAC_OK;
+    return pages == NULL ? sac_workspace_failure(r->ws) : SAC_OK;
 }
 
 /* Hands a page over, whose slots are the shard's; it is empty then. */
@@ -371,7 +371,7 @@ static sac_status get_lists(struct reader *r)
 
     open_section(r, SAC_SECTION_LISTS);
     if (st == SAC_OK)
-        st = sizes == NULL ? r->ws->status : get(r, sizes, nlist * sizeof *sizes);
+        st = sizes == NULL ? sac_workspace_failure(r->ws) : get(r, sizes, nlist * sizeof *sizes);
     for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
         total += sizes[l];
     if (st == SAC_OK && total != r->header.count)
@@ -439,7 +439,7 @@ static sac_status load_rows(struct reader *r, uint32_t shard, size_t first, size
         return sac_vectors_load(vectors, ws, local, n, rows);
     own = sac_workspace_host(ws, count, row);
     if (own == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (uint32_t i = 0; i < count; i++) {
         size_t slot = (size_t)(local + i) * r->team.count + shard;
         memcpy(own + i * row, rows + (slot - first) * row, row);
@@ -453,7 +453,7 @@ static sac_status vectors_from_file(struct reader *r, size_t first, size_t n)
     const sac_vectors *vectors = &r->index->shards[0].vectors;
     size_t row = sac_vectors_row_bytes(vectors);
     uint8_t *rows = sac_workspace_host(r->ws, n, row);
-    sac_status st = rows == NULL ? r->ws->status : get(r, rows, n * row);
+    sac_status st = rows == NULL ? sac_workspace_failure(r->ws) : get(r, rows, n * row);
 
     for (size_t i = 0; st == SAC_OK && i < n; i++)
         if (!row_is_finite(vectors, rows + i * row))
@@ -485,7 +485,7 @@ static sac_status vectors_from_caller(struct reader *r, uint32_t shard, size_t f
     sac_status st;
 
     if (given == NULL || slots == NULL || !sac_workspace_span(ws, count, index->dim * sizeof(float), &x))
-        return ws->status;
+        return sac_workspace_failure(ws);
     memset(x.host, 0, x.bytes);
     for (uint32_t i = 0; i < count; i++) {
         size_t slot = (size_t)(local + i) * r->team.count + shard;
@@ -505,7 +505,7 @@ static sac_status vectors_from_caller(struct reader *r, uint32_t shard, size_t f
 
 static sac_status get_chunk(struct reader *r, size_t first, size_t n, struct keeper *keeper)
 {
-    sac_workspace_mark marks[SAC_SHARDS_MAX];
+    sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
     sac_status st = SAC_OK;
 
     for (uint32_t s = 0; s < r->team.count; s++)
@@ -532,7 +532,7 @@ static sac_status get_vectors(struct reader *r, sac_vector_fn fn, void *context)
 
     keeper.gone = sac_workspace_host(r->ws, in_file ? 0 : r->header.count, sizeof *keeper.gone);
     if (keeper.gone == NULL)
-        return r->ws->status;
+        return sac_workspace_failure(r->ws);
     for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
         st =
             sac_vectors_reserve(&index->shards[s].vectors, r->team.ws[s], slots_below(r, s, r->header.count));

@@ -64,7 +64,7 @@ static sac_status read_queries(struct measurement *m, uint32_t shard)
     sac_status st;
 
     if (slots == NULL || !sac_workspace_span(ws, m->n, dim * sizeof(float), &rows))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (uint32_t q = 0; q < m->n; q++)
         if (m->slots[q] % m->team->count == shard)
             slots[count++] = m->slots[q] / m->team->count;
@@ -93,11 +93,11 @@ static sac_status collect(const struct measurement *m, size_t n, uint32_t stride
         all.distance = sac_workspace_device(m->ws, n * stride, sizeof *all.distance);
         all.slot = sac_workspace_device(m->ws, n * stride, sizeof *all.slot);
         if (all.distance == NULL || all.slot == NULL)
-            return m->ws->status;
+            return sac_workspace_failure(m->ws);
         st = sac_team_merge(m->team, n, stride, found, stride, &all);
     }
     if (st == SAC_OK && !sac_workspace_view(m->ws, all.slot, n * stride, sizeof(uint32_t), slots))
-        st = m->ws->status;
+        st = sac_workspace_failure(m->ws);
     return st == SAC_OK ? sac_span_pull(m->ws, slots) : st;
 }
 
@@ -109,7 +109,7 @@ static sac_status find_on(const struct measurement *m, uint32_t shard, uint32_t 
     found->distance = sac_workspace_device(ws, (size_t)m->n * width, sizeof *found->distance);
     found->slot = sac_workspace_device(ws, (size_t)m->n * width, sizeof *found->slot);
     if (found->distance == NULL || found->slot == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     return sac_vectors_nearest(&index->shards[shard].vectors, ws, sac_index_distance(index), m->n,
                                m->x[shard].device, index->labels.live[shard].copy,
                                sac_labels_slots_of(&index->labels, shard), NULL, width, found->distance,
@@ -152,10 +152,10 @@ static sac_status prepare(struct measurement *m, const sac_index *index, const s
     m->counts = sac_workspace_host(ws, m->n, sizeof *m->counts);
     m->x = sac_workspace_host(ws, team->count, sizeof *m->x);
     if (m->slots == NULL || m->known == NULL || m->counts == NULL || m->x == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (uint32_t s = 0; s < team->count; s++)
         if (!sac_workspace_span(team->ws[s], m->n, index->dim * sizeof(float), &m->x[s]))
-            return team->ws[s]->status;
+            return sac_workspace_failure(team->ws[s]);
     choose_queries(m);
     for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
         st = read_queries(m, s);
@@ -219,7 +219,7 @@ static sac_status scan_on(const struct measurement *m, uint32_t shard, uint32_t 
     sac_status st;
 
     if (queries == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (uint32_t i = 0; i < n; i++)
         queries[i] = (sac_ivf_query){.nprobe = nprobe, .depth = depths[DEPTHS - 1] + HIDDEN + 1};
     st = sac_ivf_prepare(ivf, ws, n, &x, queries, 1, &batch);
@@ -254,7 +254,7 @@ static sac_status scan_tile(const struct measurement *m, uint32_t first, uint32_
 static sac_status scan(const struct measurement *m, uint32_t nprobe, struct tally *tally)
 {
     size_t tile = m->ws->share / 4 / sac_ivf_table_bytes(sac_index_ivf(m->index)) + 1;
-    sac_workspace_mark marks[SAC_SHARDS_MAX];
+    sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
     sac_status st = SAC_OK;
 
     *tally = (struct tally){0};
@@ -344,7 +344,7 @@ static sac_status measure(const sac_index *index, const sac_team *team, sac_prog
     struct measurement m;
     size_t count = 0;
     double reached = 0;
-    sac_status st = points == NULL ? ws->status : prepare(&m, index, team);
+    sac_status st = points == NULL ? sac_workspace_failure(ws) : prepare(&m, index, team);
 
     for (uint32_t nprobe = 1; st == SAC_OK && nprobe != 0 && reached < RECALL_ENOUGH;
          nprobe = next_nprobe(nprobe, sac_index_ivf(index)->nlist)) {

@@ -94,7 +94,7 @@ static void *pull(struct writer *w, uint32_t shard, const void *device, size_t s
     if (w->st != SAC_OK)
         return NULL;
     if (!sac_workspace_view(ws, (void *)device, size, 1, &span))
-        st = ws->status;
+        st = sac_workspace_failure(ws);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &span);
     w->st = st;
@@ -274,7 +274,7 @@ static void put_vectors(struct writer *w)
     begin_section(w, SAC_SECTION_VECTORS);
     for (uint64_t first = 0; w->st == SAC_OK && first < slots; first += vectors->page_rows) {
         uint32_t left = slots - (uint32_t)first;
-        sac_workspace_mark marks[SAC_SHARDS_MAX];
+        sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
 
         for (uint32_t s = 0; s < w->team->count; s++)
             marks[s] = sac_workspace_save(w->team->ws[s]);

@@ -44,10 +44,10 @@ static sac_status prepare(sac_tile *tile)
     tile->x = sac_workspace_host(team->ws[0], team->count, sizeof *tile->x);
     tile->found = sac_workspace_host(team->ws[0], team->count, sizeof *tile->found);
     if (tile->x == NULL || tile->found == NULL)
-        return team->ws[0]->status;
+        return sac_workspace_failure(team->ws[0]);
     for (uint32_t s = 0; s < team->count; s++) {
         if (!sac_workspace_span(team->ws[s], tile->n, dim * sizeof(float), &tile->x[s]))
-            return team->ws[s]->status;
+            return sac_workspace_failure(team->ws[s]);
         for (size_t i = 0; i < tile->n; i++)
             sac_index_copy_vector(tile->index, tile->queries[i]->vector, (float *)tile->x[s].host + i * dim);
     }
@@ -58,7 +58,7 @@ static sac_status look_up_allowed(sac_tile *tile)
 {
     tile->allowed = sac_workspace_host(tile->team->ws[0], tile->n, sizeof *tile->allowed);
     if (tile->allowed == NULL)
-        return tile->team->ws[0]->status;
+        return sac_workspace_failure(tile->team->ws[0]);
     return sac_allowed_make(tile->team, &tile->index->labels, tile->queries, tile->n, tile->allowed);
 }
 
@@ -83,14 +83,14 @@ static sac_status prepare_exact(const sac_tile *tile, uint32_t shard, uint32_t w
     s->rough = sac_workspace_device(ws, tile->n * width, sizeof *s->rough);
     if (s->rough == NULL || !sac_candidates_take(ws, tile->n, width, found) ||
         !sac_workspace_span(ws, tile->n, sizeof(uint32_t), &s->counts))
-        return ws->status;
+        return sac_workspace_failure(ws);
     s->distance = found->distance.device;
     s->slot = found->slot.device;
     if (tile->team->count > 1) { /* sorted once more, from here */
         s->distance = sac_workspace_device(ws, tile->n * width, sizeof *s->distance);
         s->slot = sac_workspace_device(ws, tile->n * width, sizeof *s->slot);
         if (s->distance == NULL || s->slot == NULL)
-            return ws->status;
+            return sac_workspace_failure(ws);
     }
     for (size_t i = 0; i < tile->n; i++)
         ((uint32_t *)s->counts.host)[i] = width;
@@ -195,7 +195,7 @@ static sac_status prepare_chosen(const sac_tile *tile, uint32_t shard, uint32_t 
 
     if (!sac_workspace_span(ws, tile->n * stride, sizeof(uint32_t), &s->slots) ||
         !sac_workspace_span(ws, tile->n, sizeof(uint32_t), &s->counts))
-        return ws->status;
+        return sac_workspace_failure(ws);
     memset(s->counts.host, 0, s->counts.bytes);
     s->ranking = (sac_ranking){
         .stride = stride, .slot = s->slots.device, .counts = s->counts.device, .host_counts = s->counts.host};
@@ -209,7 +209,7 @@ static sac_status choose_rows(const sac_tile *tile, struct chosen_search *search
     uint32_t *chosen = sac_workspace_host(tile->team->ws[0], CHOSEN_MAX, sizeof *chosen);
 
     if (chosen == NULL)
-        return tile->team->ws[0]->status;
+        return sac_workspace_failure(tile->team->ws[0]);
     for (size_t i = 0; i < tile->n; i++) {
         const sac_query *q = tile->queries[i];
         uint32_t count = sac_allowed_slots(&tile->index->labels, q->allow, q->allow_count, chosen);
@@ -239,7 +239,7 @@ static sac_status search_chosen(sac_tile *tile)
     uint32_t shards = tile->team->count, stride = 1, found;
     struct chosen_search *searches = sac_workspace_host(tile->team->ws[0], shards, sizeof *searches);
     const sac_ranking *rankings[SAC_SHARDS_MAX];
-    sac_status st = searches == NULL ? tile->team->ws[0]->status : prepare(tile);
+    sac_status st = searches == NULL ? sac_workspace_failure(tile->team->ws[0]) : prepare(tile);
 
     for (size_t i = 0; i < tile->n; i++)
         if (tile->queries[i]->allow_count > stride)
@@ -412,7 +412,7 @@ static sac_status list_pass(sac_tile *tile, uint32_t width)
 {
     const sac_team *team = tile->team;
     struct list_search *searches = sac_workspace_host(team->ws[0], team->count, sizeof *searches);
-    sac_status st = searches == NULL ? team->ws[0]->status : prepare(tile);
+    sac_status st = searches == NULL ? sac_workspace_failure(team->ws[0]) : prepare(tile);
 
     for (uint32_t s = 0; st == SAC_OK && s < team->count; s++) {
         st = prepare_lists(tile, s, width, &searches[s]);
@@ -427,7 +427,7 @@ static sac_status list_pass(sac_tile *tile, uint32_t width)
 /* One query that probes more lists than one step can choose. */
 static sac_status search_widest(const sac_tile *tile, size_t i)
 {
-    sac_workspace_mark marks[SAC_SHARDS_MAX];
+    sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
     sac_tile one = *tile;
     sac_status st = SAC_OK;
 
@@ -451,7 +451,7 @@ static sac_status search_lists(sac_tile *tile)
 
     tile->plans = sac_workspace_host(tile->team->ws[0], tile->n, sizeof *tile->plans);
     if (st != SAC_OK || tile->plans == NULL)
-        return st != SAC_OK ? st : tile->team->ws[0]->status;
+        return st != SAC_OK ? st : sac_workspace_failure(tile->team->ws[0]);
     for (size_t i = 0; i < tile->n; i++)
         tile->plans[i] = plan(tile->index, tile->queries[i], tile->allowed[i]);
     st = list_pass(tile, width);
@@ -501,7 +501,7 @@ static sac_status search_tile(const sac_index *index, const sac_team *team, sac_
     limit = limit < n ? limit : n;
     tile.queries = sac_workspace_host(team->ws[0], limit, sizeof(sac_query *));
     if (tile.queries == NULL)
-        return team->ws[0]->status;
+        return sac_workspace_failure(team->ws[0]);
     for (; *next < n && tile.n < limit; ++*next)
         if (kind_of(index, &queries[*next]) == kind)
             tile.queries[tile.n++] = &queries[*next];

@@ -139,7 +139,7 @@ sac_status sac_ivf_share(const sac_ivf *ivf, sac_workspace *ws, sac_ivf *other, 
 
     if (!sac_workspace_view(ws, ivf->centroids, ivf->nlist, ivf->coded_dim * sizeof(float), &centroids) ||
         !sac_workspace_view(ws, ivf->codebook, codebook_count(&ivf->pq), sizeof(float), &codebook))
-        return ws->status;
+        return sac_workspace_failure(ws);
     st = sac_span_fetch(ws, &centroids);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &codebook);
@@ -159,7 +159,7 @@ static sac_status residuals(sac_workspace *ws, uint32_t dim, uint32_t nlist, siz
     if (!sac_workspace_span(ws, *count, dim * sizeof(float), out) ||
         !sac_workspace_span(ws, nlist, sizeof(float), &norms) ||
         !sac_workspace_span(ws, *count, sizeof(uint32_t), &index))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (size_t i = 0; i < *count; i++)
         memcpy((float *)out->host + i * dim, (const float *)x->host + i * n / *count * dim,
                dim * sizeof(float));
@@ -194,7 +194,7 @@ static sac_status train_rotation(sac_ivf *ivf, sac_workspace *ws, uint64_t seed,
     size_t used = n < SAC_OPQ_SAMPLE ? n : SAC_OPQ_SAMPLE;
     float *matrix = sac_workspace_host(ws, (size_t)ivf->coded_dim * ivf->dim, sizeof *matrix);
     sac_status st = matrix == NULL
-                        ? ws->status
+                        ? sac_workspace_failure(ws)
                         : sac_opq_train(ws, &ivf->pq, seed, used, ivf->dim, residual, matrix, meter);
 
     if (st == SAC_OK)
@@ -213,7 +213,7 @@ static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n
 
     if (!sac_workspace_span(ws, ivf->nlist, ivf->dim * sizeof(float), &centroids) ||
         !sac_workspace_span(ws, codebook_count(&ivf->pq), sizeof(float), &codebook))
-        return ws->status;
+        return sac_workspace_failure(ws);
     st = sac_kmeans(ws, &coarse, n, x, &centroids, meter);
     if (st == SAC_OK)
         st = residuals(ws, ivf->dim, ivf->nlist, n, x, &centroids, quantizer_sample(ivf->pq.nbits), &residual,
@@ -259,7 +259,7 @@ sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const
     sac_status st;
 
     if (codes == NULL || bias == NULL || !sac_workspace_span(ws, n, sizeof(uint32_t), &index))
-        return ws->status;
+        return sac_workspace_failure(ws);
     st = l2 ? SAC_OK : sac_stream_clear(ws->stream, bias, n * sizeof *bias);
     if (st != SAC_OK)
         return sac_fail(ws->err, st, "cannot clear the biases: %s", sac_status_text(st));
@@ -324,7 +324,7 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
     if (out->distance == NULL || out->slot == NULL ||
         !sac_workspace_span(ws, n, sizeof(uint32_t), &out->held) ||
         !sac_workspace_span(ws, SETTINGS * out->setting_stride, sizeof(uint32_t), &out->settings))
-        return ws->status;
+        return sac_workspace_failure(ws);
     out->depths = setting(out, out->settings.device, DEPTHS);
     out->host_depths = setting(out, out->settings.host, DEPTHS);
     for (size_t q = 0; q < n; q++) {
@@ -383,7 +383,7 @@ static sac_status scan(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batc
 
     if (batch->schedule == SAC_QUERY_MAJOR) {
         float *tables = sac_workspace_device(ws, batch->n, sac_ivf_table_bytes(ivf));
-        sac_status st = tables == NULL ? ws->status : SAC_OK;
+        sac_status st = tables == NULL ? sac_workspace_failure(ws) : SAC_OK;
         if (st == SAC_OK)
             st = sac_run_pq_table(ws, &(struct sac_pq_table_args){.pq = ivf->pq,
                                                                   .codebook = ivf->codebook,
@@ -410,7 +410,7 @@ sac_status sac_ivf_submit(const sac_ivf *ivf, sac_workspace *ws, sac_ivf_batch *
 {
     sac_probe *probes = sac_workspace_device(ws, batch->n * batch->width, sizeof *probes);
     uint32_t *counts = sac_workspace_device(ws, batch->n, sizeof *counts);
-    sac_status st = probes == NULL || counts == NULL ? ws->status : push(ivf, ws, batch);
+    sac_status st = probes == NULL || counts == NULL ? sac_workspace_failure(ws) : push(ivf, ws, batch);
 
     if (st == SAC_OK)
         st = probe(ivf, ws, batch->n, batch->coded.device, 0, ivf->nlist, batch->width,
@@ -451,7 +451,7 @@ static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x
 
     if (counts == NULL || held == NULL || !sac_workspace_span(ws, 32, sizeof(uint32_t), &settings) ||
         !sac_workspace_span(ws, SAC_PROBES_MAX, sizeof(sac_probe), &probes))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (uint32_t first = 0; st == SAC_OK && first < ivf->nlist; first += SAC_PROBES_MAX) {
         uint32_t rows = ivf->nlist - first < SAC_PROBES_MAX ? ivf->nlist - first : SAC_PROBES_MAX;
 
@@ -487,7 +487,7 @@ sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sa
     assert(batch->n == 1);
     if (ranked == NULL || !sac_workspace_span(ws, ivf->nlist, sizeof(sac_probe), &probes) ||
         !sac_workspace_span(ws, 1, sizeof(uint32_t), &count))
-        return ws->status;
+        return sac_workspace_failure(ws);
     st = push(ivf, ws, batch);
     if (st == SAC_OK)
         st = rank_all(ivf, ws, batch->coded.device, ranked);

@@ -87,7 +87,7 @@ static sac_status seed(struct run *run)
         !sac_workspace_span(ws, count, p->dim * sizeof(float), &pool) ||
         !sac_workspace_span(ws, count, sizeof(uint32_t), &index) ||
         !sac_workspace_span(ws, count, sizeof(float), &distance))
-        return ws->status;
+        return sac_workspace_failure(ws);
     sac_random_sample(&run->random, run->n, count, rows);
     for (size_t i = 0; i < count; i++) {
         memcpy(row(&pool, i, p->dim), row(run->x, rows[i], p->dim), p->dim * sizeof(float));
@@ -173,7 +173,7 @@ sac_status sac_kmeans(sac_workspace *ws, const sac_kmeans_params *params, size_t
         !sac_workspace_span(ws, n, sizeof(uint32_t), &run.index) ||
         !sac_workspace_span(ws, params->k, params->dim * sizeof(float), &run.sums) ||
         !sac_workspace_span(ws, params->k, sizeof(uint32_t), &run.counts))
-        st = ws->status;
+        st = sac_workspace_failure(ws);
     else
         st = seed(&run);
     for (uint32_t i = 0; st == SAC_OK && i < params->iterations; i++) {

@@ -306,7 +306,7 @@ sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const
 
     if (!sac_workspace_span(ws, n, sizeof *slots, &given) ||
         !sac_workspace_span(ws, n, sizeof(uint32_t), &positions))
-        return ws->status;
+        return sac_workspace_failure(ws);
     memcpy(given.host, slots, given.bytes);
     st = reserve_positions(lists, ws, n, slots);
     while (st == SAC_OK && claimed < n) {

@@ -34,7 +34,7 @@ static size_t grains(size_t count)
 sac_status sac_mirror_reserve(sac_mirror *mirror, sac_stream *stream, size_t count, bool *moved,
                               sac_error *err)
 {
-    sac_mirror grown = *mirror;
+    sac_mirror grown = *mirror, old = *mirror;
     sac_status st;
 
     if (count <= mirror->capacity)
@@ -62,8 +62,8 @@ sac_status sac_mirror_reserve(sac_mirror *mirror, sac_stream *stream, size_t cou
         memcpy(grown.host, mirror->host, mirror->capacity * mirror->size);
     memset((unsigned char *)grown.host + mirror->capacity * mirror->size, 0,
            (grown.capacity - mirror->capacity) * mirror->size);
-    free_arrays(mirror);
     *mirror = grown;
+    free_arrays(&old);
     sac_mirror_touch(mirror, 0, mirror->capacity);
     if (moved != NULL)
         *moved = true;

@@ -58,7 +58,7 @@ sac_status sac_rotation_prepare(const sac_rotation *rotation, sac_workspace *ws,
         return SAC_OK;
     }
     if (!sac_workspace_span(ws, n, rotation->out * sizeof(float), y))
-        return ws->status;
+        return sac_workspace_failure(ws);
     if (rotation->matrix != NULL)
         return SAC_OK;
     memset(y->host, 0, y->bytes);
@@ -101,7 +101,7 @@ static sac_status product(sac_workspace *ws, uint32_t rows, uint32_t k, uint32_t
 
     if (!sac_workspace_span(ws, rows, k * sizeof(float), &from) ||
         !sac_workspace_span(ws, rows, columns * sizeof(float), &to))
-        return ws->status;
+        return sac_workspace_failure(ws);
     memcpy(from.host, a, (size_t)rows * k * sizeof *a);
     st = sac_span_push(ws, &from);
     if (st == SAC_OK)
@@ -134,8 +134,12 @@ static sac_status make_orthonormal(sac_workspace *ws, uint32_t rows, uint32_t co
     float *turned = sac_workspace_host(ws, count, sizeof *turned);
     float *next = sac_workspace_host(ws, count, sizeof *next);
     double norm = 0, missing = 1;
-    sac_status st = gram == NULL || turned == NULL || next == NULL ? ws->status : SAC_OK;
+    sac_status st = SAC_OK;
 
+    if (gram == NULL || turned == NULL || next == NULL) {
+        sac_workspace_restore(ws, mark);
+        return sac_workspace_failure(ws);
+    }
     for (size_t i = 0; i < count; i++)
         norm += (double)x[i] * x[i];
     for (size_t i = 0; i < count; i++)
@@ -173,7 +177,7 @@ static sac_status polar_factor(sac_workspace *ws, uint32_t rows, uint32_t column
         return make_orthonormal(ws, rows, columns, x);
     turned = sac_workspace_host(ws, (size_t)rows * columns, sizeof *turned);
     if (turned == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     transpose(x, rows, columns, turned);
     st = make_orthonormal(ws, columns, rows, turned);
     if (st == SAC_OK)
@@ -214,7 +218,7 @@ static sac_status start(struct learning *l, float *matrix)
     covariance = sac_workspace_host(ws, (size_t)l->in * l->in, sizeof *covariance);
     next = sac_workspace_host(ws, (size_t)l->in * l->out, sizeof *next);
     if (covariance == NULL || next == NULL)
-        return l->ws->status;
+        return sac_workspace_failure(l->ws);
     st = product(ws, l->in, (uint32_t)l->n, l->in, l->x_turned, l->x_turned, covariance);
     for (int step = 0; st == SAC_OK && step < SUBSPACE_STEPS; step++) {
         st = product(ws, l->out, l->in, l->in, matrix, covariance, next);
@@ -249,7 +253,7 @@ static sac_status update_codebook(struct learning *l, const sac_span *rotated)
     float *codebook = l->codebook.host;
 
     if (sums == NULL || counts == NULL)
-        return l->ws->status;
+        return sac_workspace_failure(l->ws);
     memset(sums, 0, codewords * pq->dsub * sizeof *sums);
     memset(counts, 0, codewords * sizeof *counts);
     for (size_t i = 0; i < l->n * pq->m; i++) {
@@ -276,7 +280,7 @@ static sac_status procrustes(struct learning *l, float *matrix)
     sac_status st;
 
     if (cross == NULL)
-        return l->ws->status;
+        return sac_workspace_failure(l->ws);
     transpose(l->decoded, l->n, l->out, l->decoded_turned);
     st = product(l->ws, l->out, (uint32_t)l->n, l->in, l->decoded_turned, l->x_turned, cross);
     for (size_t i = 0; st == SAC_OK && i < count; i++)
@@ -332,7 +336,7 @@ sac_status sac_opq_train(sac_workspace *ws, const sac_pq_shape *pq, uint64_t see
     if (x_turned == NULL || l.decoded == NULL || l.decoded_turned == NULL ||
         !sac_workspace_span(ws, n, pq->m, &l.codes) ||
         !sac_workspace_span(ws, ((size_t)pq->m << pq->nbits) * pq->dsub, sizeof(float), &l.codebook))
-        st = ws->status;
+        st = sac_workspace_failure(ws);
     if (st == SAC_OK) {
         transpose(x->host, n, in, x_turned);
         l.x_turned = x_turned;

@@ -15,7 +15,7 @@ sac_status sac_pq_train(sac_workspace *ws, const sac_pq_shape *pq, uint32_t iter
 
     if (!sac_workspace_span(ws, n, pq->dsub * sizeof(float), &slice) ||
         !sac_workspace_span(ws, codewords, pq->dsub * sizeof(float), &centroids))
-        st = ws->status;
+        st = sac_workspace_failure(ws);
     for (uint32_t j = 0; st == SAC_OK && j < pq->m; j++) {
         for (size_t i = 0; i < n; i++)
             memcpy((float *)slice.host + i * pq->dsub,

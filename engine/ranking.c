@@ -34,7 +34,7 @@ static sac_status merge(sac_tile *tile, uint32_t keep)
 
     keep = keep < team->count * stride ? keep : team->count * stride;
     if (!sac_candidates_take(team->ws[0], tile->n, keep, &tile->answer))
-        return team->ws[0]->status;
+        return sac_workspace_failure(team->ws[0]);
     for (uint32_t s = 0; s < team->count; s++)
         found[s] = (sac_shard_found){tile->found[s].distance.device, tile->found[s].slot.device};
     to = (sac_shard_found){tile->answer.distance.device, tile->answer.slot.device};
@@ -83,7 +83,7 @@ sac_status sac_ranking_prepare(const sac_tile *tile, uint32_t shard, sac_ranking
     if (ranking->coded == NULL)
         ranking->distance = sac_workspace_device(ws, tile->n * ranking->stride, sizeof(float));
     if (ranking->distance == NULL)
-        return ws->status;
+        return sac_workspace_failure(ws);
     if (tile->team->count == 1 && sac_device_host_visible(ws->device)) {
         tile->found[shard] = (sac_candidates){.distance = {ranking->distance, ranking->distance, 0},
                                               .slot = {ranking->slot, ranking->slot, 0},
@@ -91,7 +91,7 @@ sac_status sac_ranking_prepare(const sac_tile *tile, uint32_t shard, sac_ranking
         return SAC_OK;
     }
     keep = keep < ranking->stride ? keep : ranking->stride;
-    return sac_candidates_take(ws, tile->n, keep, &tile->found[shard]) ? SAC_OK : ws->status;
+    return sac_candidates_take(ws, tile->n, keep, &tile->found[shard]) ? SAC_OK : sac_workspace_failure(ws);
 }
 
 sac_status sac_ranking_submit(const sac_tile *tile, uint32_t shard, const sac_ranking *ranking)
@@ -141,7 +141,7 @@ static sac_status fetch_all(const sac_tile *tile, uint32_t shard, const sac_rank
 
     if (!sac_workspace_view(ws, ranking->distance + at, ranking->stride, sizeof(float), &all.distance) ||
         !sac_workspace_view(ws, ranking->slot + at, ranking->stride, sizeof(uint32_t), &all.slot))
-        return ws->status;
+        return sac_workspace_failure(ws);
     st = sac_candidates_fetch(ws, &all);
     if (st == SAC_OK)
         st = sac_workspace_wait(ws);
@@ -163,7 +163,7 @@ static sac_status take_all(const sac_tile *tile, const sac_ranking *const *ranki
     sac_candidates all = {.distance.host = sac_workspace_host(ws, room, sizeof(float)),
                           .slot.host = sac_workspace_host(ws, room, sizeof(uint32_t))};
     sac_tile one = *tile;
-    sac_status st = all.distance.host == NULL || all.slot.host == NULL ? ws->status : SAC_OK;
+    sac_status st = all.distance.host == NULL || all.slot.host == NULL ? sac_workspace_failure(ws) : SAC_OK;
 
     for (uint32_t s = 0; st == SAC_OK && s < tile->team->count; s++)
         st = fetch_all(tile, s, rankings[s], i, &all, &count);

@@ -80,7 +80,7 @@ sac_status sac_team_merge(const sac_team *team, size_t n, uint32_t stride, const
     sac_workspace *ws = team->ws[0];
     sac_shard_found all = {.distance = sac_workspace_device(ws, team->count * n * stride, sizeof(float)),
                            .slot = sac_workspace_device(ws, team->count * n * stride, sizeof(uint32_t))};
-    sac_status st = all.distance == NULL || all.slot == NULL ? ws->status : SAC_OK;
+    sac_status st = all.distance == NULL || all.slot == NULL ? sac_workspace_failure(ws) : SAC_OK;
 
     if (st == SAC_OK)
         st = bring(team, n * stride, found, &all);

@@ -156,7 +156,7 @@ sac_status sac_vectors_reserve(sac_vectors *vectors, sac_workspace *ws, size_t s
 static sac_status push_slots(sac_workspace *ws, size_t n, const uint32_t *slots, sac_span *out)
 {
     if (!sac_workspace_span(ws, n, sizeof *slots, out))
-        return ws->status;
+        return sac_workspace_failure(ws);
     memcpy(out->host, slots, out->bytes);
     return sac_span_push(ws, out);
 }
@@ -178,11 +178,11 @@ static sac_status write_norms(sac_vectors *vectors, sac_workspace *ws, size_t n,
                               const uint32_t *rows)
 {
     float *stored = NULL, *norms = sac_workspace_device(ws, n, sizeof *norms);
-    sac_status st = norms == NULL ? ws->status : SAC_OK;
+    sac_status st = norms == NULL ? sac_workspace_failure(ws) : SAC_OK;
 
     if (st == SAC_OK && (x == NULL || vectors->dtype != SAC_F32)) {
         stored = sac_workspace_device(ws, n, (size_t)vectors->dim * sizeof *stored);
-        st = stored == NULL ? ws->status : read_rows(vectors, ws, n, rows, stored);
+        st = stored == NULL ? sac_workspace_failure(ws) : read_rows(vectors, ws, n, rows, stored);
     }
     if (st == SAC_OK)
         st = sac_run_norms(ws,
@@ -224,7 +224,7 @@ sac_status sac_vectors_load(sac_vectors *vectors, sac_workspace *ws, uint32_t fi
     sac_status st = SAC_OK;
 
     if (!sac_workspace_span(ws, n, sizeof(uint32_t), &numbers))
-        return ws->status;
+        return sac_workspace_failure(ws);
     for (size_t i = 0, count; st == SAC_OK && i < n; i += count) {
         size_t slot = first + i, left = vectors->page_rows - slot % vectors->page_rows;
         unsigned char *to = (unsigned char *)sac_vectors_row(vectors, (uint32_t)slot);

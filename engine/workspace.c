@@ -204,7 +204,7 @@ static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
     bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT; /* never nothing */
     if (ws->blocks == NULL || ws->blocks->bytes[kind] - ws->blocks->used[kind] < bytes) {
         size_t sizes[2] = {BLOCK_BYTES, BLOCK_BYTES};
-        sac_workspace_block *block;
+        sac_workspace_block *block = NULL;
 
         sizes[kind] = bytes > BLOCK_BYTES ? bytes : BLOCK_BYTES;
         if (ws->recording) {
@@ -213,7 +213,7 @@ static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
         }
         ws->generation++;
         ws->status = block_make(ws->device, sizes, &block, ws->err);
-        if (ws->status != SAC_OK)
+        if (block == NULL)
             return NULL;
         block->below = ws->blocks;
         ws->blocks = block;

@@ -13,6 +13,7 @@
 
 #include "kernels/ops.h"
 
+#include <assert.h>
 #include <pthread.h>
 
 typedef struct sac_workspace_block sac_workspace_block;
@@ -81,6 +82,13 @@ void sac_workspace_restore(sac_workspace *ws, sac_workspace_mark mark);
  * ws->err and ws->status filled: SAC_NO_MEMORY, SAC_DEVICE_MEMORY, SAC_DEVICE_LOST. */
 void *sac_workspace_device(sac_workspace *ws, size_t count, size_t size);
 void *sac_workspace_host(sac_workspace *ws, size_t count, size_t size);
+
+/* Why a piece could not be had: what a caller who got NULL returns. */
+static inline sac_status sac_workspace_failure(const sac_workspace *ws)
+{
+    assert(ws->status != SAC_OK);
+    return ws->status;
+}
 
 /* The same piece as the device and as the host see it: one memory where the device's is visible to the host.
  */

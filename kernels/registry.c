@@ -2,6 +2,7 @@
 #include "kernels/backend.h"
 #include "kernels/device.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,8 +93,10 @@ static sac_status one_open(const struct place *place, uint32_t share, const sac_
                            sac_device **out, sac_error *err)
 {
     sac_device *device;
-    sac_status st = place->backend->open(options, place->ordinal, share, &device, err);
+    sac_status st;
 
+    assert(place->backend != NULL);
+    st = place->backend->open(options, place->ordinal, share, &device, err);
     if (st != SAC_OK)
         return st;
     device->backend = place->backend;
