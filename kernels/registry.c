@@ -161,7 +161,7 @@ static sac_status rest_open(sac_device *first, const struct place *places, uint3
 
 static sac_status list_open(const sac_device_options *options, sac_device **out, sac_error *err)
 {
-    struct place places[SAC_SHARDS_MAX];
+    struct place places[SAC_SHARDS_MAX] = {{0}};
     sac_device *device;
     uint32_t count;
     sac_status st;
