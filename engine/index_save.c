@@ -3,6 +3,7 @@
 #include "engine/index_state.h"
 #include "kernels/page.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -56,6 +57,7 @@ static void put(struct writer *w, const void *bytes, size_t size)
 
     if (w->st != SAC_OK)
         return;
+    assert(from != NULL || size == 0);
     XXH3_64bits_update(w->hash, bytes, size);
     w->offset += size;
     while (size > 0) {

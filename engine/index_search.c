@@ -56,7 +56,7 @@ static sac_status prepare(sac_tile *tile)
 
 static sac_status look_up_allowed(sac_tile *tile)
 {
-    tile->allowed = sac_workspace_host(tile->team->ws[0], tile->n, sizeof *tile->allowed);
+    tile->allowed = sac_workspace_host(tile->team->ws[0], tile->n, sizeof(sac_allowed *));
     if (tile->allowed == NULL)
         return sac_workspace_failure(tile->team->ws[0]);
     return sac_allowed_make(tile->team, &tile->index->labels, tile->queries, tile->n, tile->allowed);
