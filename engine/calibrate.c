@@ -1,22 +1,14 @@
 #include "engine/calibrate.h"
 
+#include "engine/progress.h"
 #include "engine/random.h"
 
 #include <math.h>
-#include <time.h>
 
 #define BATCH_LEAST 16u
 #define BATCH_MOST 4096u
 #define TRIES 64
 #define SECONDS_MAX 0.3 /* in all; a batch that was begun is finished */
-
-static double seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Vectors of the first shard, drawn evenly, in the place of queries; hardly ever one that was deleted. */
 static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t n, sac_span *x)
@@ -51,12 +43,12 @@ static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t 
         batch.schedule = schedule;
         if (st == SAC_OK)
             st = sac_workspace_wait(ws);
-        start = seconds();
+        start = sac_clock();
         if (st == SAC_OK)
             st = sac_ivf_submit(sac_index_ivf(index), ws, &batch);
         if (st == SAC_OK)
             st = sac_workspace_wait(ws);
-        *out = seconds() - start;
+        *out = sac_clock() - start;
         sac_workspace_restore(ws, mark);
     }
     return st;
@@ -68,7 +60,7 @@ static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size
 {
     float probed =
         (float)queries[0].nprobe / (float)sac_index_ivf(index)->nlist; /* queries a list, of one query */
-    double began = seconds();
+    double began = sac_clock();
     sac_status st = SAC_OK;
 
     for (size_t n = BATCH_LEAST; n <= most; n *= 2) {
@@ -79,7 +71,7 @@ static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size
         if (st != SAC_OK)
             break;
         *out = (float)n * probed * (by_list < by_query ? sqrtf(0.5f) : sqrtf(2));
-        if (by_list < by_query || seconds() - began > SECONDS_MAX)
+        if (by_list < by_query || sac_clock() - began > SECONDS_MAX)
             break;
     }
     return st == SAC_DEVICE_MEMORY ? SAC_OK : st; /* such batches are cut anyway */

@@ -46,7 +46,7 @@ static void plan_lists(const sac_index_spec *spec, uint32_t dim, uint64_t count,
 }
 
 /* Memory of a search beyond the index: queries, tables, probes and candidates, as device memory. */
-static uint64_t search_bytes(const sac_index_spec *spec, uint32_t dim, uint64_t count, uint32_t batch)
+static uint64_t search_bytes(const sac_index_spec *spec, uint32_t dim, uint32_t batch)
 {
     uint64_t each = 2 * (uint64_t)dim * sizeof(float);
 
@@ -55,8 +55,7 @@ static uint64_t search_bytes(const sac_index_spec *spec, uint32_t dim, uint64_t 
     each += (uint64_t)spec->coded_dim * sizeof(float);
     each += (spec->nlist / MEAN_PROBE_SHARE + 1) * 2 * sizeof(sac_probe);
     each += (uint64_t)MEAN_DEPTH * 4 * (sizeof(float) + sizeof(uint32_t));
-    if (count > 0)
-        each += ((uint64_t)spec->m << spec->nbits) * sizeof(float);
+    each += ((uint64_t)spec->m << spec->nbits) * sizeof(float);
     return batch * each;
 }
 
@@ -98,7 +97,7 @@ sac_status sac_index_plan(const sac_index_params *params, uint64_t count, uint32
     out->bytes_vectors = count * (sac_vectors_row_bytes(&vectors) + sizeof(float));
     out->bytes_other += count / 8; /* the bitmap of live slots */
     out->bytes_host += count * LABEL_BYTES;
-    out->bytes_search = search_bytes(&spec, dim, count, batch);
+    out->bytes_search = search_bytes(&spec, dim, batch);
     out->bytes_training = training_bytes(&spec, dim, count);
     return SAC_OK;
 }

@@ -44,19 +44,6 @@ template <class T> static __device__ __forceinline__ T sac_warp_max(T value)
     return value;
 }
 
-/* The least value and its index; equal values: the smaller index. No value is NaN. */
-static __device__ __forceinline__ void sac_warp_arg_min(float *value, uint32_t *index)
-{
-    for (int step = 16; step > 0; step /= 2) {
-        float other = __shfl_xor_sync(SAC_WARP_ALL, *value, step);
-        uint32_t other_index = __shfl_xor_sync(SAC_WARP_ALL, *index, step);
-        if (other < *value || (other == *value && other_index < *index)) {
-            *value = other;
-            *index = other_index;
-        }
-    }
-}
-
 /* The sum of the lanes below this one; *total is that of all. */
 static __device__ __forceinline__ uint32_t sac_warp_prefix(uint32_t value, uint32_t *total)
 {
