@@ -48,7 +48,7 @@ static void read_labels(const char *folder)
     fclose(in);
 }
 
-static void prepare(sac_encoder *encoder, const char *folder, const struct photo *p, uint8_t *pixels)
+static void prepare(sac_encoder *encoder, const char *folder, const struct photo *p, sac_prepared **out)
 {
     static unsigned char bytes[16 << 20];
     char path[LINE];
@@ -62,28 +62,29 @@ static void prepare(sac_encoder *encoder, const char *folder, const struct photo
         die(path);
     size = fread(bytes, 1, sizeof bytes, in);
     fclose(in);
-    if (sac_encoder_prepare(encoder, bytes, size, NULL, pixels, &err) != SAC_OK)
+    if (sac_encoder_prepare(encoder, bytes, size, NULL, out, &err) != SAC_OK)
         die(err.text);
 }
 
 static float *embed_all(sac_encoder *encoder, const char *folder)
 {
-    size_t bytes = sac_encoder_pixel_bytes(encoder), dim = sac_encoder_dim(encoder);
-    uint8_t *pixels = malloc(BATCH * bytes);
+    size_t dim = sac_encoder_dim(encoder);
+    sac_prepared *pictures[BATCH];
     float *vectors = malloc(photo_count * dim * sizeof *vectors);
     sac_error err;
 
-    if (pixels == NULL || vectors == NULL)
+    if (vectors == NULL)
         die("no memory");
     for (size_t i = 0; i < photo_count; i += BATCH) {
         size_t n = photo_count - i < BATCH ? photo_count - i : BATCH;
 
         for (size_t j = 0; j < n; j++)
-            prepare(encoder, folder, &photos[i + j], pixels + j * bytes);
-        if (sac_encoder_embed(encoder, n, pixels, vectors + i * dim, &err) != SAC_OK)
+            prepare(encoder, folder, &photos[i + j], &pictures[j]);
+        if (sac_encoder_embed(encoder, n, pictures, vectors + i * dim, &err) != SAC_OK)
             die(err.text);
+        for (size_t j = 0; j < n; j++)
+            sac_prepared_free(pictures[j]);
     }
-    free(pixels);
     return vectors;
 }
 

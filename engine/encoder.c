@@ -1,7 +1,11 @@
 /* encoder.c -- the public encoder: the built-in descriptor or a vision transformer behind one interface. */
+#include "engine/encoder.h"
+
 #include "engine/descriptor.h"
+#include "engine/prepared.h"
 #include "engine/vit.h"
 
+#include <assert.h>
 #include <math.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -167,55 +171,164 @@ size_t sac_encoder_pixel_bytes(const sac_encoder *encoder)
 
 /* ---- prepare ---------------------------------------------------------------------------------------- */
 
-sac_status sac_encoder_prepare(const sac_encoder *encoder, const void *bytes, size_t size,
-                               const sac_crop *crop, uint8_t *pixels, sac_error *err)
+sac_status sac_encoder_prepare(sac_encoder *encoder, const void *bytes, size_t size, const sac_crop *crop,
+                               sac_prepared **out, sac_error *err)
 {
     sac_image *image;
     sac_status st = sac_image_decode(bytes, size, &encoder->options.limits, &image, err);
 
+    *out = NULL;
     if (st != SAC_OK)
         return st;
-    st = sac_encoder_prepare_image(encoder, image, crop, pixels, err);
+    st = sac_encoder_prepare_image(encoder, image, crop, out, err);
     sac_image_free(image);
     return st;
 }
 
-sac_status sac_encoder_prepare_image(const sac_encoder *encoder, const sac_image *image, const sac_crop *crop,
-                                     uint8_t *pixels, sac_error *err)
+sac_status sac_encoder_prepare_image(sac_encoder *encoder, const sac_image *image, const sac_crop *crop,
+                                     sac_prepared **out, sac_error *err)
 {
-    return sac_preprocess_run(encoder->device, &encoder->preprocess, image, crop, pixels, err);
+    sac_prepared *prepared = calloc(1, sizeof *prepared);
+    sac_status st;
+
+    *out = NULL;
+    if (prepared != NULL)
+        prepared->pixels = malloc(sac_encoder_pixel_bytes(encoder));
+    if (prepared == NULL || prepared->pixels == NULL) {
+        sac_prepared_free(prepared);
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for a prepared picture");
+    }
+    st = sac_preprocess_run(encoder->device, &encoder->preprocess, image, crop, prepared->pixels, err);
+    if (st != SAC_OK) {
+        sac_prepared_free(prepared);
+        return st;
+    }
+    *out = prepared;
+    return SAC_OK;
+}
+
+void sac_prepared_free(sac_prepared *prepared)
+{
+    if (prepared == NULL)
+        return;
+    free(prepared->pixels);
+    free(prepared);
 }
 
 /* ---- embed ------------------------------------------------------------------------------------------ */
 
-static sac_status scale_to_one(float *vector, uint32_t dim, sac_error *err)
+/* What a submit keeps until its release. */
+struct submitted {
+    sac_embeddings shown; /* first */
+    uint32_t spoiled;
+    float rows[]; /* [n][dim] */
+};
+
+static double length_of(const float *vector, uint32_t dim)
 {
-    double sum = 0, length;
+    double sum = 0;
 
     for (uint32_t i = 0; i < dim; i++)
         sum += (double)vector[i] * (double)vector[i];
-    length = sqrt(sum);
-    if (!(length > 0 && isfinite(length)))
-        return sac_fail(err, SAC_INTERNAL, "an embedding has length %g: the model's weights are unusable",
-                        length);
+    return sqrt(sum);
+}
+
+/* Counts what cannot be scaled. */
+static void scale_to_one(struct submitted *s, float *vector, uint32_t dim)
+{
+    double length = length_of(vector, dim);
+
+    if (!(length > 0 && isfinite(length))) {
+        s->spoiled++;
+        return;
+    }
     for (uint32_t i = 0; i < dim; i++)
         vector[i] = (float)(vector[i] / length);
+}
+
+static sac_status run_network(sac_encoder *encoder, size_t n, sac_prepared *const *pictures,
+                              struct submitted *s, sac_error *err)
+{
+    const uint8_t **pixels = malloc(n * sizeof *pixels);
+    struct sac_vit_input input = {.pictures = pixels};
+    sac_status st;
+
+    if (pixels == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for %zu pictures", n);
+    for (size_t i = 0; i < n; i++)
+        pixels[i] = pictures[i]->pixels;
+    st = sac_vit_embed(encoder->vit, n, &input, s->rows, NULL, err);
+    for (size_t i = 0; st == SAC_OK && i < n; i++)
+        scale_to_one(s, s->rows + i * encoder->dim, encoder->dim);
+    free(pixels);
+    return st;
+}
+
+size_t sac_encoder_pass(const sac_encoder *encoder)
+{
+    return encoder->options.batch_max;
+}
+
+sac_status sac_encoder_submit(sac_encoder *encoder, size_t n, sac_prepared *const *pictures,
+                              sac_embeddings **out, sac_error *err)
+{
+    struct submitted *s = malloc(sizeof *s + n * encoder->dim * sizeof(float));
+    sac_status st = SAC_OK;
+
+    assert(n > 0 && n <= sac_encoder_pass(encoder));
+    *out = NULL;
+    if (s == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for %zu embeddings", n);
+    s->spoiled = 0;
+    s->shown = (sac_embeddings){
+        .device = encoder->device, .n = n, .dim = encoder->dim, .rows = s->rows, .spoiled = &s->spoiled};
+    if (encoder->vit != NULL)
+        st = run_network(encoder, n, pictures, s, err);
+    else
+        for (size_t i = 0; i < n; i++)
+            sac_descriptor_compute(pictures[i]->pixels, s->rows + i * encoder->dim);
+    if (st != SAC_OK) {
+        free(s);
+        return st;
+    }
+    *out = &s->shown;
     return SAC_OK;
 }
 
-sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, const uint8_t *pixels, float *vectors,
+sac_status sac_embeddings_fetch(sac_embeddings *embeddings, float *vectors, sac_error *err)
+{
+    uint32_t dim = embeddings->dim;
+
+    memcpy(vectors, embeddings->rows, embeddings->n * dim * sizeof *vectors);
+    for (size_t i = 0; i<embeddings->n && * embeddings->spoiled> 0; i++) {
+        double length = length_of(vectors + i * dim, dim);
+
+        if (!(length > 0 && isfinite(length)))
+            return sac_fail(err, SAC_INTERNAL, "an embedding has length %g: the model's weights are unusable",
+                            length);
+    }
+    return SAC_OK;
+}
+
+void sac_embeddings_release(sac_embeddings *embeddings)
+{
+    free(embeddings);
+}
+
+sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, sac_prepared *const *pictures, float *vectors,
                              sac_error *err)
 {
-    struct sac_vit_input input = {.pixels = pixels};
+    size_t pass = sac_encoder_pass(encoder);
     sac_status st = SAC_OK;
 
-    if (encoder->vit == NULL) {
-        for (size_t i = 0; i < n; i++)
-            sac_descriptor_compute(pixels + i * sac_encoder_pixel_bytes(encoder), vectors + i * encoder->dim);
-        return SAC_OK;
+    for (size_t done = 0; st == SAC_OK && done < n; done += pass) {
+        sac_embeddings *embeddings;
+
+        st =
+            sac_encoder_submit(encoder, n - done < pass ? n - done : pass, pictures + done, &embeddings, err);
+        if (st == SAC_OK)
+            st = sac_embeddings_fetch(embeddings, vectors + done * encoder->dim, err);
+        sac_embeddings_release(embeddings);
     }
-    st = sac_vit_embed(encoder->vit, n, &input, vectors, NULL, err);
-    for (size_t i = 0; st == SAC_OK && i < n; i++)
-        st = scale_to_one(vectors + i * encoder->dim, encoder->dim, err);
     return st;
 }

@@ -37,7 +37,7 @@ struct slot {
     const struct sac_walk_file *file;
     uint64_t size; /* of the file as it was read */
     int64_t mtime_ns;
-    uint8_t *pixels;
+    sac_prepared *picture; /* while it is ready */
 };
 
 /* An embedded picture that waits for its commit; vectors lie beside. */
@@ -54,7 +54,7 @@ struct ingest {
     sac_ingest_result *result;
     sac_progress_meter meter;
     struct sac_walk walk; /* after the scan: only what is to be embedded */
-    size_t pixel_bytes, dim;
+    size_t dim;
 
     pthread_mutex_t lock; /* of everything up to `errors` */
     pthread_cond_t slot_ready, slot_free;
@@ -67,7 +67,7 @@ struct ingest {
     FILE *errors; /* NULL: none wanted */
 
     /* Of the calling thread. */
-    uint8_t *batch; /* [BATCH][pixel_bytes] */
+    sac_prepared *batch[BATCH];
     struct pending *pending;
     float *vectors; /* [PENDING_MAX][dim] */
     size_t pending_count;
@@ -245,7 +245,7 @@ static void *decode_pictures(void *context)
         sac_status st = read_file(slot->file->path, slot, &bytes, &capacity, &err);
 
         if (st == SAC_OK)
-            st = sac_encoder_prepare(in->encoder, bytes, slot->size, NULL, slot->pixels, &err);
+            st = sac_encoder_prepare(in->encoder, bytes, slot->size, NULL, &slot->picture, &err);
         hand_over(in, slot, st, &err);
     }
     free(bytes);
@@ -316,7 +316,8 @@ static size_t take_batch(struct ingest *in, bool *over)
     for (size_t i = 0; i < n; i++) {
         struct pending *p = &in->pending[in->pending_count + i];
 
-        memcpy(in->batch + i * in->pixel_bytes, taken[i]->pixels, in->pixel_bytes);
+        in->batch[i] = taken[i]->picture;
+        taken[i]->picture = NULL;
         p->path = taken[i]->file->path;
         p->attributes[0] = int_attribute("size", (int64_t)taken[i]->size);
         p->attributes[1] = int_attribute("mtime_ns", taken[i]->mtime_ns);
@@ -350,6 +351,8 @@ static sac_status embed_pictures(struct ingest *in, sac_error *err)
 
         if (n > 0)
             st = sac_encoder_embed(in->encoder, n, in->batch, in->vectors + in->pending_count * in->dim, err);
+        for (size_t i = 0; i < n; i++)
+            sac_prepared_free(in->batch[i]);
         if (st != SAC_OK)
             break;
         in->pending_count += n;
@@ -378,27 +381,22 @@ static sac_status make_slots(struct ingest *in, size_t threads, sac_error *err)
     in->slots = calloc(in->slot_count, sizeof *in->slots);
     in->ready = calloc(in->slot_count, sizeof(struct slot *));
     in->idle = calloc(in->slot_count, sizeof(struct slot *));
-    in->batch = calloc(BATCH, in->pixel_bytes);
     in->pending = calloc(PENDING_MAX, sizeof *in->pending);
     in->vectors = calloc(PENDING_MAX, in->dim * sizeof *in->vectors);
-    good = in->slots != NULL && in->ready != NULL && in->idle != NULL && in->batch != NULL &&
-           in->pending != NULL && in->vectors != NULL;
-    for (size_t i = 0; i < in->slot_count && good; i++) {
-        in->slots[i].pixels = malloc(in->pixel_bytes);
-        good = in->slots[i].pixels != NULL;
+    good = in->slots != NULL && in->ready != NULL && in->idle != NULL && in->pending != NULL &&
+           in->vectors != NULL;
+    for (size_t i = 0; i < in->slot_count && good; i++)
         in->idle[in->idle_count++] = &in->slots[i];
-    }
     return good ? SAC_OK : sac_fail(err, SAC_NO_MEMORY, "no memory for a queue of pictures");
 }
 
 static void free_slots(struct ingest *in)
 {
     for (size_t i = 0; i < in->slot_count && in->slots != NULL; i++)
-        free(in->slots[i].pixels);
+        sac_prepared_free(in->slots[i].picture);
     free(in->slots);
     free(in->ready);
     free(in->idle);
-    free(in->batch);
     free(in->pending);
     free(in->vectors);
 }
@@ -480,7 +478,6 @@ sac_status sac_ingest(sac_collection *collection, sac_encoder *encoder, const sa
                         .encoder = encoder,
                         .params = params,
                         .result = result,
-                        .pixel_bytes = sac_encoder_pixel_bytes(encoder),
                         .dim = sac_encoder_dim(encoder)};
     double began = sac_clock();
     sac_status st = check_encoder(collection, encoder, err);

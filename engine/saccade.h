@@ -123,20 +123,24 @@ const char *sac_encoder_name(const sac_encoder *encoder); /* "builtin-1", "vit_t
  * with the same fingerprint give the same embeddings (precision apart); vectors of different ones never
  * meet in one collection. */
 const char *sac_encoder_fingerprint(const sac_encoder *encoder);
-/* Bytes of one prepared picture: width * height * 3 of the encoder's input. */
+/* Bytes of a picture of the encoder's input size: width * height * 3. A prepared one takes about so much; on
+ * a GPU it may take more, out of a pool that is bounded. */
 size_t sac_encoder_pixel_bytes(const sac_encoder *encoder);
 
-/* The first half, for a pool of decode threads: bytes -> upright -> crop -> the encoder's input size.
- * crop may be NULL. Writes sac_encoder_pixel_bytes() to pixels. Errors as sac_image_decode, and
- * SAC_INVALID_ARGUMENT for a crop outside the picture. */
-sac_status sac_encoder_prepare(const sac_encoder *encoder, const void *bytes, size_t size,
-                               const sac_crop *crop, uint8_t *pixels, sac_error *err);
+typedef struct sac_prepared sac_prepared; /* a picture, decoded and upright and cut, ready for one encoder */
+
+/* The first half, for a pool of decode threads: bytes -> upright -> crop, and on the CPU to the encoder's
+ * input size. crop may be NULL. *out is the caller's, to be freed before the encoder is closed. Errors as
+ * sac_image_decode, and SAC_INVALID_ARGUMENT for a crop outside the picture. */
+sac_status sac_encoder_prepare(sac_encoder *encoder, const void *bytes, size_t size, const sac_crop *crop,
+                               sac_prepared **out, sac_error *err);
 /* The same from pixels that the caller holds. */
-sac_status sac_encoder_prepare_image(const sac_encoder *encoder, const sac_image *image, const sac_crop *crop,
-                                     uint8_t *pixels, sac_error *err);
-/* The second half, in batches: pixels [n][pixel_bytes] -> vectors [n][dim], each of length 1. A picture's
- * vector does not depend on the others of its batch. */
-sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, const uint8_t *pixels, float *vectors,
+sac_status sac_encoder_prepare_image(sac_encoder *encoder, const sac_image *image, const sac_crop *crop,
+                                     sac_prepared **out, sac_error *err);
+void sac_prepared_free(sac_prepared *prepared); /* NULL is allowed */
+/* The second half, in batches: n pictures that this encoder has prepared -> vectors [n][dim], each of length
+ * 1. A picture's vector does not depend on the others of its batch. */
+sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, sac_prepared *const *pictures, float *vectors,
                              sac_error *err);
 
 /* ---- index ------------------------------------------------------------------------------------------ */

@@ -198,7 +198,7 @@ static void attention(struct pass *p, struct sac_attention_args args)
 /* ---- the network ------------------------------------------------------------------------------------ */
 
 /* Rows of patches from 8-bit pixels, normalised on the device. */
-static void patches_from_pixels(struct pass *p, const uint8_t *pixels)
+static void patches_from_pixels(struct pass *p, const uint8_t *const *pictures)
 {
     const sac_model_config *c = &p->vit->config;
     struct sac_patchify_args args = {.pixels = p->w->pixels,
@@ -213,7 +213,9 @@ static void patches_from_pixels(struct pass *p, const uint8_t *pixels)
         args.scale[i] = 1.0f / (255.0f * c->preprocess.std[i]);
         args.shift[i] = -c->preprocess.mean[i] / c->preprocess.std[i];
     }
-    p->st = sac_stream_upload(p->stream, p->w->pixels, pixels, p->n * picture_bytes(p->vit));
+    for (size_t i = 0; i < p->n && p->st == SAC_OK; i++)
+        p->st = sac_stream_upload(p->stream, p->w->pixels + i * picture_bytes(p->vit), pictures[i],
+                                  picture_bytes(p->vit));
     if (p->st == SAC_OK)
         p->st = p->ops->patchify(p->stream, &args);
 }
@@ -309,9 +311,9 @@ static sac_status run_pass(struct pass *p, const struct sac_vit_input *input, fl
 {
     const sac_vit *vit = p->vit;
 
-    assert(input->pixels != NULL || input->values != NULL);
-    if (input->pixels != NULL)
-        patches_from_pixels(p, input->pixels);
+    assert(input->pictures != NULL || input->values != NULL);
+    if (input->pictures != NULL)
+        patches_from_pixels(p, input->pictures);
     else
         patches_from_values(p, input->values);
     embed_patches(p);
@@ -340,7 +342,7 @@ sac_status sac_vit_embed(sac_vit *vit, size_t n, const struct sac_vit_input *inp
     st = workspace_borrow(vit, &pass.w, err);
     for (size_t done = 0; st == SAC_OK && done < n; done += pass.n) {
         pass.n = n - done < vit->batch ? n - done : vit->batch;
-        part.pixels = input->pixels != NULL ? input->pixels + done * picture_bytes(vit) : NULL;
+        part.pictures = input->pictures != NULL ? input->pictures + done : NULL;
         part.values = input->values != NULL ? input->values + done * picture_bytes(vit) : NULL;
         st = run_pass(&pass, &part, vectors + done * vit->dim, watch);
         if (st != SAC_OK)

@@ -25,8 +25,8 @@ uint32_t sac_vit_dim(const sac_vit *vit); /* components of an embedding */
 
 /* Exactly one of the two is given. */
 struct sac_vit_input {
-    const uint8_t *pixels; /* [n][height][width][3], as sac_preprocess_run() writes them */
-    const float *values;   /* [n][3][height][width], scaled and normalised already */
+    const uint8_t *const *pictures; /* [n], each [height][width][3] as sac_preprocess_run() writes it */
+    const float *values;            /* [n][3][height][width], scaled and normalised already */
 };
 
 /* Shows the residual stream after each block, for tests: tokens [n][token_count][width] in host-visible

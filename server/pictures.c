@@ -80,15 +80,14 @@ sac_status sac_picture_read(const char *path, void **bytes, size_t *size, sac_er
 struct batch {
     const struct sac_pictures *all;
     size_t first, count;
-    atomic_size_t next; /* picture of the batch that no thread has taken */
-    size_t pixel_bytes;
-    uint8_t *pixels;   /* [count][pixel_bytes] */
-    float *vectors;    /* [count][dim] */
-    sac_error *errors; /* [count]; status SAC_OK where the pixels are good */
+    atomic_size_t next;      /* picture of the batch that no thread has taken */
+    sac_prepared **prepared; /* [count]; NULL where it failed */
+    float *vectors;          /* [count][dim] */
+    sac_error *errors;       /* [count]; status SAC_OK where the picture is good */
 };
 
 /* The decoder does not know what it decodes is called. */
-static sac_status prepare_named(const struct sac_pictures *all, const char *path, uint8_t *pixels,
+static sac_status prepare_named(const struct sac_pictures *all, const char *path, sac_prepared **prepared,
                                 sac_error *error)
 {
     sac_error why;
@@ -96,9 +95,10 @@ static sac_status prepare_named(const struct sac_pictures *all, const char *path
     size_t size;
     sac_status st = sac_picture_read(path, &bytes, &size, error);
 
+    *prepared = NULL;
     if (st != SAC_OK)
         return st;
-    st = sac_encoder_prepare(all->encoder, bytes, size, all->crop, pixels, &why);
+    st = sac_encoder_prepare(all->encoder, bytes, size, all->crop, prepared, &why);
     free(bytes);
     return st == SAC_OK ? SAC_OK : sac_fail(error, st, "%s: %s", path, why.text);
 }
@@ -107,7 +107,7 @@ static void prepare_one(struct batch *b, size_t i)
 {
     const char *path = b->all->paths[b->first + i];
 
-    b->errors[i].status = prepare_named(b->all, path, b->pixels + i * b->pixel_bytes, &b->errors[i]);
+    b->errors[i].status = prepare_named(b->all, path, &b->prepared[i], &b->errors[i]);
 }
 
 static void *prepare_some(void *context)
@@ -141,14 +141,12 @@ static sac_status embed_batch(struct batch *b, sac_error *err)
     const float *vector = b->vectors;
     sac_status st;
 
-    for (size_t i = 0; i < b->count; i++) {
-        if (b->errors[i].status != SAC_OK)
-            continue;
-        if (good != i)
-            memcpy(b->pixels + good * b->pixel_bytes, b->pixels + i * b->pixel_bytes, b->pixel_bytes);
-        good++;
-    }
-    st = good == 0 ? SAC_OK : sac_encoder_embed(b->all->encoder, good, b->pixels, b->vectors, err);
+    for (size_t i = 0; i < b->count; i++)
+        if (b->prepared[i] != NULL)
+            b->prepared[good++] = b->prepared[i];
+    st = sac_encoder_embed(b->all->encoder, good, b->prepared, b->vectors, err);
+    while (good > 0)
+        sac_prepared_free(b->prepared[--good]);
     for (size_t i = 0; st == SAC_OK && i < b->count; i++) {
         bool ok = b->errors[i].status == SAC_OK;
         st = b->all->done(b->all->context, b->first + i, ok ? vector : NULL, ok ? NULL : &b->errors[i]);
@@ -160,15 +158,15 @@ static sac_status embed_batch(struct batch *b, sac_error *err)
 sac_status sac_pictures_embed(const struct sac_pictures *all, sac_error *err)
 {
     size_t capacity = all->count < BATCH ? all->count : BATCH;
-    struct batch b = {.all = all, .pixel_bytes = sac_encoder_pixel_bytes(all->encoder)};
+    struct batch b = {.all = all};
     sac_status st = SAC_OK;
 
     if (all->count == 0)
         return SAC_OK;
-    b.pixels = calloc(capacity, b.pixel_bytes);
+    b.prepared = calloc(capacity, sizeof(sac_prepared *));
     b.vectors = calloc(capacity, sizeof(float) * sac_encoder_dim(all->encoder));
     b.errors = calloc(capacity, sizeof *b.errors);
-    if (b.pixels == NULL || b.vectors == NULL || b.errors == NULL)
+    if (b.prepared == NULL || b.vectors == NULL || b.errors == NULL)
         st = sac_fail(err, SAC_NO_MEMORY, "no memory for a batch of %zu pictures", capacity);
     while (st == SAC_OK && b.first < all->count) {
         b.count = all->count - b.first < capacity ? all->count - b.first : capacity;
@@ -176,7 +174,7 @@ sac_status sac_pictures_embed(const struct sac_pictures *all, sac_error *err)
         st = embed_batch(&b, err);
         b.first += b.count;
     }
-    free(b.pixels);
+    free(b.prepared);
     free(b.vectors);
     free(b.errors);
     return st;

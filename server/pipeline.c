@@ -273,9 +273,9 @@ static bool allocate_pictures(struct sac_request *request)
     uint32_t dim = sac_encoder_dim(request->model->encoder);
     sac_error error;
 
-    request->pixels = calloc(n, pixel_bytes);
+    request->prepared = calloc(n, sizeof(sac_prepared *));
     request->vectors = calloc(n, dim * sizeof(float));
-    if (request->pixels == NULL || request->vectors == NULL) {
+    if (request->prepared == NULL || request->vectors == NULL) {
         sac_fail(&error, SAC_NO_MEMORY, "no memory for %zu pictures: send fewer at once", n);
         sac_request_fail(request, &error, 0);
         return false;

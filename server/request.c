@@ -53,7 +53,9 @@ void sac_request_free(struct sac_request *request)
 {
     sac_uncount(&request->core->metrics.request_bytes, request->charged_bytes);
     sac_entry_release(request->entry);
-    free(request->pixels);
+    for (size_t i = 0; request->prepared != NULL && i < request->picture_count; i++)
+        sac_prepared_free(request->prepared[i]);
+    free(request->prepared);
     free(request->vectors);
     msgpack_sbuffer_destroy(&request->reply);
     msgpack_zone_destroy(&request->zone);

@@ -53,7 +53,7 @@ struct sac_picture { /* one picture of a request, waiting to be decoded */
     struct sac_request *request;
     const void *bytes;
     size_t size;
-    size_t index;         /* its row in the request's pixels */
+    size_t index;         /* its place among the request's prepared ones */
     size_t item;          /* for error texts: its place in images or items */
     const sac_crop *crop; /* NULL: whole */
 };
@@ -90,7 +90,7 @@ struct sac_request {
     struct sac_picture *pictures; /* in the zone */
     size_t picture_count, embedded;
     atomic_size_t pictures_left; /* to decode */
-    uint8_t *pixels;             /* [picture_count][pixel_bytes] */
+    sac_prepared **prepared;     /* [picture_count]; each NULL before it is decoded and once it is embedded */
     float *vectors;              /* [picture_count][dim] */
     size_t failed_item;          /* the first picture that failed, under the pipeline's lock */
     sac_error picture_error;     /* status SAC_OK: none failed */

@@ -52,8 +52,8 @@ void sac_decode_run(struct sac_pipeline *pipeline, struct sac_node *node)
 
     sac_time_observe(&metrics->waits[SAC_STAGE_DECODE], start - request->queued_ns);
     if (worth_decoding(request)) {
-        uint8_t *pixels = request->pixels + picture->index * sac_encoder_pixel_bytes(encoder);
-        err.status = sac_encoder_prepare(encoder, picture->bytes, picture->size, picture->crop, pixels, &err);
+        err.status = sac_encoder_prepare(encoder, picture->bytes, picture->size, picture->crop,
+                                         &request->prepared[picture->index], &err);
         uint64_t ns = sac_now_ns() - start;
         sac_time_observe(&metrics->stages[SAC_STAGE_DECODE], ns);
         if (err.status == SAC_OK)
@@ -118,38 +118,53 @@ static struct sac_request *still_wanted(struct sac_request *list)
     return kept;
 }
 
-/* Rows of several requests are brought together; those of a single one are used where they are. */
+static size_t share_of(const struct sac_request *request, size_t rows)
+{
+    return rows_left(request) < rows ? rows_left(request) : rows;
+}
+
+/* Vectors of a single request are written where they belong; those of several come together first. */
 static sac_status embed_rows(struct sac_model *model, struct sac_request *list, size_t rows, sac_error *err)
 {
-    size_t pixel_bytes = sac_encoder_pixel_bytes(model->encoder), row = 0;
     uint32_t dim = sac_encoder_dim(model->encoder);
+    size_t row = 0;
 
     if (rows_left(list) >= rows)
-        return sac_encoder_embed(model->encoder, rows, list->pixels + list->embedded * pixel_bytes,
+        return sac_encoder_embed(model->encoder, rows, list->prepared + list->embedded,
                                  list->vectors + list->embedded * dim, err);
-    uint8_t *pixels = malloc(rows * pixel_bytes);
+    sac_prepared **pictures = malloc(rows * sizeof(sac_prepared *));
     float *vectors = malloc(rows * dim * sizeof *vectors);
-    if (pixels == NULL || vectors == NULL) {
+    if (pictures == NULL || vectors == NULL) {
         free(vectors);
-        free(pixels);
+        free(pictures);
         return sac_fail(err, SAC_NO_MEMORY, "no memory to embed %zu pictures", rows);
     }
     for (struct sac_request *r = list; r != NULL && row < rows; r = (struct sac_request *)r->node.next) {
-        size_t n = rows_left(r) < rows - row ? rows_left(r) : rows - row;
-        memcpy(pixels + row * pixel_bytes, r->pixels + r->embedded * pixel_bytes, n * pixel_bytes);
+        size_t n = share_of(r, rows - row);
+        memcpy(pictures + row, r->prepared + r->embedded, n * sizeof(sac_prepared *));
         row += n;
     }
-    sac_status st = sac_encoder_embed(model->encoder, rows, pixels, vectors, err);
+    sac_status st = sac_encoder_embed(model->encoder, rows, pictures, vectors, err);
     row = 0;
     for (struct sac_request *r = list; st == SAC_OK && r != NULL && row < rows;
          r = (struct sac_request *)r->node.next) {
-        size_t n = rows_left(r) < rows - row ? rows_left(r) : rows - row;
+        size_t n = share_of(r, rows - row);
         memcpy(r->vectors + (size_t)r->embedded * dim, vectors + row * dim, n * dim * sizeof *vectors);
         row += n;
     }
     free(vectors);
-    free(pixels);
+    free(pictures);
     return st;
+}
+
+/* n pictures of the request are embedded: their memory is wanted for others. */
+static void advance(struct sac_request *request, size_t n)
+{
+    for (size_t i = request->embedded; i < request->embedded + n; i++) {
+        sac_prepared_free(request->prepared[i]);
+        request->prepared[i] = NULL;
+    }
+    request->embedded += n;
 }
 
 static void embedded_all(struct sac_request *request)
@@ -178,9 +193,9 @@ static void share_out(struct sac_request *list, size_t rows, sac_status st, cons
 {
     while (list != NULL) {
         struct sac_request *next = (struct sac_request *)list->node.next;
-        size_t n = rows_left(list) < rows ? rows_left(list) : rows;
+        size_t n = share_of(list, rows);
         list->node.next = NULL;
-        list->embedded += n;
+        advance(list, n);
         rows -= n;
         if (st != SAC_OK)
             sac_request_fail(list, err, 0);

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { BATCH_MAX = 64, PEAK_IN = 1024, PEAK_OUT = 4096, PEAK_ROWS = 2048 };
+enum { BATCH_MAX = 64, SIDE = 224, PEAK_IN = 1024, PEAK_OUT = 4096, PEAK_ROWS = 2048 };
 
 static double seconds_of(clockid_t clock)
 {
@@ -53,23 +53,29 @@ static void check(sac_status st, const sac_error *err)
 
 static void print_images_per_second(sac_encoder *encoder, size_t batch, double seconds)
 {
-    size_t bytes = batch * sac_encoder_pixel_bytes(encoder), done = 0;
-    uint8_t *pixels = malloc(bytes);
+    static uint8_t rgb[SIDE * SIDE * 3];
+    const sac_image image = {SIDE, SIDE, rgb};
+    sac_prepared *pictures[BATCH_MAX];
     float *vectors = malloc(batch * sac_encoder_dim(encoder) * sizeof *vectors);
     struct span begin, end;
+    size_t done = 0;
     sac_error err;
 
-    if (pixels == NULL || vectors == NULL)
+    if (vectors == NULL)
         exit(1);
-    for (size_t i = 0; i < bytes; i++)
-        pixels[i] = (uint8_t)(i * 2654435761u >> 13);
-    check(sac_encoder_embed(encoder, batch, pixels, vectors, &err), &err);
+    for (size_t i = 0; i < batch; i++) {
+        for (size_t j = 0; j < sizeof rgb; j++)
+            rgb[j] = (uint8_t)((i * sizeof rgb + j) * 2654435761u >> 13);
+        check(sac_encoder_prepare_image(encoder, &image, NULL, &pictures[i], &err), &err);
+    }
+    check(sac_encoder_embed(encoder, batch, pictures, vectors, &err), &err);
     begin = now();
     do {
-        check(sac_encoder_embed(encoder, batch, pixels, vectors, &err), &err);
+        check(sac_encoder_embed(encoder, batch, pictures, vectors, &err), &err);
         done += batch;
     } while (before(begin, seconds, &end));
-    free(pixels);
+    for (size_t i = 0; i < batch; i++)
+        sac_prepared_free(pictures[i]);
     free(vectors);
     print_rate((double)done, begin, end);
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,6 @@ class Encoder(Owned):
         self.dim: int = library.sac_encoder_dim(handle)
         self.name: str = _library.text("sac_encoder_name", handle)
         self.fingerprint: str = _library.text("sac_encoder_fingerprint", handle)
-        self._pixel_bytes: int = library.sac_encoder_pixel_bytes(handle)
 
     def embed(self, pictures: Sequence[Picture | NDArray[np.uint8]], *, crop: Box | None = None) -> NDArray[np.float32]:
         """One vector for each picture: float32 [n][dim], each of length 1.
@@ -79,27 +78,37 @@ class Encoder(Owned):
         box = None if crop is None else _library.Crop(*as_box(crop))
         with ThreadPoolExecutor(self.device.threads) as pool:
             for start in range(0, len(pictures), self.batch):
-                part = range(start, min(start + self.batch, len(pictures)))
-                pixels = np.empty((len(part), self._pixel_bytes), np.uint8)
-                jobs = [pool.submit(self._prepare, i, pictures[i], box, pixels[i - start]) for i in part]
-                for job in jobs:
-                    job.result()
-                _library.check(
-                    "sac_encoder_embed", self._handle, len(part), pixels.ctypes.data, vectors[start:].ctypes.data
-                )
+                self._embed_batch(pool, start, pictures[start : start + self.batch], box, vectors[start:])
         return vectors
 
-    def _prepare(self, place: int, picture: Any, crop: Any, pixels: NDArray[np.uint8]) -> None:
+    def _embed_batch(
+        self, pool: ThreadPoolExecutor, start: int, pictures: Sequence[Any], crop: Any, vectors: NDArray[np.float32]
+    ) -> None:
+        handles = (ctypes.c_void_p * len(pictures))()
+        jobs = [pool.submit(self._prepare, start + i, p, crop, handles, i) for i, p in enumerate(pictures)]
+        try:
+            for job in jobs:
+                job.result()
+            _library.check("sac_encoder_embed", self._handle, len(pictures), handles, vectors.ctypes.data)
+        finally:
+            wait(jobs)
+            for handle in handles:
+                _library.load().sac_prepared_free(handle)
+
+    def _prepare(self, place: int, picture: Any, crop: Any, handles: ctypes.Array[ctypes.c_void_p], i: int) -> None:
+        handle = ctypes.c_void_p()
         try:
             if not isinstance(picture, np.ndarray):
                 data = picture_bytes(picture)
-                _library.check("sac_encoder_prepare", self._handle, data, len(data), crop, pixels.ctypes.data)
+                _library.check("sac_encoder_prepare", self._handle, data, len(data), crop, ctypes.byref(handle))
+                handles[i] = handle
                 return
             if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
                 raise ValueError(f"uint8 [height][width][3] wanted, got {picture.dtype} {picture.shape}")
             rgb = np.ascontiguousarray(picture)
             image = _library.Image(rgb.shape[1], rgb.shape[0], rgb.ctypes.data)
-            _library.check("sac_encoder_prepare_image", self._handle, image, crop, pixels.ctypes.data)
+            _library.check("sac_encoder_prepare_image", self._handle, image, crop, ctypes.byref(handle))
+            handles[i] = handle
         except Error as error:
             raise type(error)(f"picture {place}: {error.text}") from None
         except ValueError as error:

@@ -222,7 +222,6 @@ static void test_fingerprint(void **state)
 static void compare_photos(sac_encoder *a, sac_encoder *b, unsigned step, double least)
 {
     const char *labels = sac_test_data_need("photos/labels.csv");
-    uint8_t *pixels = malloc(sac_encoder_pixel_bytes(a));
     uint32_t dim = sac_encoder_dim(a);
     float *va = malloc(dim * sizeof *va), *vb = malloc(dim * sizeof *vb);
     char line[512], name[600];
@@ -234,6 +233,7 @@ static void compare_photos(sac_encoder *a, sac_encoder *b, unsigned step, double
     assert_non_null(fgets(line, sizeof line, in)); /* the heading */
     for (; fgets(line, sizeof line, in) != NULL; seen++) {
         sac_error err = {0};
+        sac_prepared *of_a, *of_b;
         size_t size;
         char *bytes;
 
@@ -242,11 +242,14 @@ static void compare_photos(sac_encoder *a, sac_encoder *b, unsigned step, double
         line[strcspn(line, ",")] = '\0';
         snprintf(name, sizeof name, "photos/%s", line);
         bytes = read_file(sac_test_data(name), &size);
-        if (sac_encoder_prepare(a, bytes, size, NULL, pixels, &err) != SAC_OK)
+        if (sac_encoder_prepare(a, bytes, size, NULL, &of_a, &err) != SAC_OK ||
+            sac_encoder_prepare(b, bytes, size, NULL, &of_b, &err) != SAC_OK)
             fail_msg("%s: %s", name, err.text);
         free(bytes);
-        assert_int_equal(sac_encoder_embed(a, 1, pixels, va, &err), SAC_OK);
-        assert_int_equal(sac_encoder_embed(b, 1, pixels, vb, &err), SAC_OK);
+        assert_int_equal(sac_encoder_embed(a, 1, &of_a, va, &err), SAC_OK);
+        assert_int_equal(sac_encoder_embed(b, 1, &of_b, vb, &err), SAC_OK);
+        sac_prepared_free(of_a);
+        sac_prepared_free(of_b);
         assert_true(fabs(length_of(va, dim) - 1) < 1e-5 && fabs(length_of(vb, dim) - 1) < 1e-5);
         worst = fmin(worst, cosine(va, vb, dim));
         compared++;
@@ -254,7 +257,6 @@ static void compare_photos(sac_encoder *a, sac_encoder *b, unsigned step, double
     fclose(in);
     print_message("%u photos, least cosine %.6f\n", compared, worst);
     assert_true(worst >= least);
-    free(pixels);
     free(va);
     free(vb);
 }
@@ -280,17 +282,22 @@ static void test_photos(void **state)
 static void test_builtin(void **state)
 {
     sac_encoder *encoder = open_encoder(NULL, "auto");
-    uint8_t *pixels = calloc(2, sac_encoder_pixel_bytes(encoder));
+    sac_image image = {60, 40, calloc(60 * 40, 3)};
+    sac_prepared *pictures[2];
     float *vectors = malloc(2 * sac_encoder_dim(encoder) * sizeof *vectors);
     sac_error err = {0};
 
     (void)state;
-    pixels[100] = 255;
-    assert_int_equal(sac_encoder_embed(encoder, 2, pixels, vectors, &err), SAC_OK);
-    for (int i = 0; i < 2; i++)
+    assert_int_equal(sac_encoder_prepare_image(encoder, &image, NULL, &pictures[0], &err), SAC_OK);
+    image.rgb[100] = 255;
+    assert_int_equal(sac_encoder_prepare_image(encoder, &image, NULL, &pictures[1], &err), SAC_OK);
+    free(image.rgb);
+    assert_int_equal(sac_encoder_embed(encoder, 2, pictures, vectors, &err), SAC_OK);
+    for (int i = 0; i < 2; i++) {
         assert_true(fabs(length_of(vectors + i * sac_encoder_dim(encoder), sac_encoder_dim(encoder)) - 1) <
                     1e-5);
-    free(pixels);
+        sac_prepared_free(pictures[i]);
+    }
     free(vectors);
     sac_encoder_close(encoder);
 }

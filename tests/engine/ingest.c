@@ -183,7 +183,7 @@ static void pictures_become_items(void **state)
     const char *path;
     struct stat st;
     float vector[4096];
-    uint8_t *pixels;
+    sac_prepared *picture;
     uint8_t bytes[16384];
     size_t size;
     FILE *f;
@@ -205,11 +205,10 @@ static void pictures_become_items(void **state)
     f = fopen(path, "r"); /* the vector is what the encoder gives for this file alone */
     size = fread(bytes, 1, sizeof bytes, f);
     fclose(f);
-    pixels = malloc(sac_encoder_pixel_bytes(encoder));
-    assert_int_equal(sac_encoder_prepare(encoder, bytes, size, NULL, pixels, NULL), SAC_OK);
-    assert_int_equal(sac_encoder_embed(encoder, 1, pixels, vector, NULL), SAC_OK);
+    assert_int_equal(sac_encoder_prepare(encoder, bytes, size, NULL, &picture, NULL), SAC_OK);
+    assert_int_equal(sac_encoder_embed(encoder, 1, &picture, vector, NULL), SAC_OK);
     assert_memory_equal(item->vector, vector, sac_encoder_dim(encoder) * sizeof(float));
-    free(pixels);
+    sac_prepared_free(picture);
     sac_record_free(record);
 }
 

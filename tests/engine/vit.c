@@ -241,6 +241,7 @@ static void test_batch_invariance(void **state)
             struct sac_vit_input input;
             sac_error err = {0};
             size_t picture, dim;
+            const uint8_t *pictures[N];
             uint8_t *pixels;
             float *alone, *together;
 
@@ -252,7 +253,9 @@ static void test_batch_invariance(void **state)
             pixels = random_pixels(N * picture);
             alone = malloc(N * dim * sizeof *alone);
             together = malloc(N * dim * sizeof *together);
-            input = (struct sac_vit_input){.pixels = pixels};
+            for (size_t i = 0; i < N; i++)
+                pictures[i] = pixels + i * picture;
+            input = (struct sac_vit_input){.pictures = pictures};
             assert_int_equal(sac_vit_embed(one.vit, N, &input, alone, NULL, &err), SAC_OK);
             assert_int_equal(sac_vit_embed(many.vit, N, &input, together, NULL, &err), SAC_OK);
             if (memcmp(alone, together, N * dim * sizeof *alone) != 0)
@@ -268,7 +271,7 @@ static void test_batch_invariance(void **state)
 
 struct caller {
     sac_vit *vit;
-    const uint8_t *pixels;
+    const uint8_t *const *pictures;
     const float *want;
     size_t n, dim;
     bool same;
@@ -277,7 +280,7 @@ struct caller {
 static void *call_often(void *arg)
 {
     struct caller *c = arg;
-    struct sac_vit_input input = {.pixels = c->pixels};
+    struct sac_vit_input input = {.pictures = c->pictures};
     float *got = malloc(c->n * c->dim * sizeof *got);
     sac_error err = {0};
 
@@ -297,19 +300,23 @@ static void test_many_callers(void **state)
     struct caller callers[CALLERS];
     pthread_t threads[CALLERS];
     sac_error err = {0};
-    size_t dim;
+    const uint8_t *pictures[N];
+    size_t dim, picture;
     uint8_t *pixels;
     float *want;
 
     (void)state;
     open_network(&net, "cpu", NULL, 2, "tests/fixtures/encoder/siglip", SAC_F32, 8);
     dim = sac_vit_dim(net.vit);
-    pixels = random_pixels((size_t)N * net.config.preprocess.width * net.config.preprocess.height * 3);
+    picture = (size_t)net.config.preprocess.width * net.config.preprocess.height * 3;
+    pixels = random_pixels(N * picture);
+    for (size_t i = 0; i < N; i++)
+        pictures[i] = pixels + i * picture;
     want = malloc(N * dim * sizeof *want);
-    input = (struct sac_vit_input){.pixels = pixels};
+    input = (struct sac_vit_input){.pictures = pictures};
     assert_int_equal(sac_vit_embed(net.vit, N, &input, want, NULL, &err), SAC_OK);
     for (int i = 0; i < CALLERS; i++) {
-        callers[i] = (struct caller){net.vit, pixels, want, N, dim, false};
+        callers[i] = (struct caller){net.vit, pictures, want, N, dim, false};
         assert_int_equal(pthread_create(&threads[i], NULL, call_often, &callers[i]), 0);
     }
     for (int i = 0; i < CALLERS; i++) {

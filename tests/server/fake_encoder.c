@@ -76,21 +76,33 @@ size_t sac_encoder_pixel_bytes(const sac_encoder *encoder)
     return PIXEL_BYTES;
 }
 
-sac_status sac_encoder_prepare(const sac_encoder *encoder, const void *bytes, size_t size,
-                               const sac_crop *crop, uint8_t *pixels, sac_error *err)
+struct sac_prepared {
+    uint8_t pixels[PIXEL_BYTES];
+};
+
+sac_status sac_encoder_prepare(sac_encoder *encoder, const void *bytes, size_t size, const sac_crop *crop,
+                               sac_prepared **out, sac_error *err)
 {
     (void)encoder;
     (void)crop;
+    *out = NULL;
     atomic_fetch_add(&fake_engine.prepare_calls, 1);
     take_ms(fake_engine.prepare_ms);
     if (size == 0 || *(const char *)bytes == 'X')
         return sac_fail(err, SAC_IMAGE_CORRUPT, "the picture is damaged");
-    memset(pixels, 0, PIXEL_BYTES);
-    memcpy(pixels, bytes, size < PIXEL_BYTES ? size : PIXEL_BYTES);
+    *out = calloc(1, sizeof **out);
+    if (*out == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory");
+    memcpy((*out)->pixels, bytes, size < PIXEL_BYTES ? size : PIXEL_BYTES);
     return SAC_OK;
 }
 
-sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, const uint8_t *pixels, float *vectors,
+void sac_prepared_free(sac_prepared *prepared)
+{
+    free(prepared);
+}
+
+sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, sac_prepared *const *pictures, float *vectors,
                              sac_error *err)
 {
     (void)encoder;
@@ -101,6 +113,6 @@ sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, const uint8_t *pixe
     take_ms(fake_engine.embed_ms + (uint32_t)n * fake_engine.embed_each_ms);
     for (size_t i = 0; i < n; i++)
         for (size_t d = 0; d < DIM; d++)
-            vectors[i * DIM + d] = pixels[i * PIXEL_BYTES + d];
+            vectors[i * DIM + d] = pictures[i]->pixels[d];
     return SAC_OK;
 }
