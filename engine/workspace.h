@@ -128,5 +128,6 @@ sac_status sac_run_probe(sac_workspace *ws, const struct sac_probe_args *a);
 sac_status sac_run_pq_table(sac_workspace *ws, const struct sac_pq_table_args *a);
 sac_status sac_run_pq_scan(sac_workspace *ws, const struct sac_pq_scan_args *a);
 sac_status sac_run_linear(sac_workspace *ws, const struct sac_linear_args *a);
+sac_status sac_run_unit_rows(sac_workspace *ws, const struct sac_unit_rows_args *a);
 
 #endif

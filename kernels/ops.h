@@ -423,6 +423,17 @@ struct sac_tokens_args {
     float *out; /* [n][prefix_count + patch_count][width] */
 };
 
+/* Divides each row by its length, in place. A row whose length is not finite and greater than 0 - zeros, a
+ * NaN, an infinity - stays as it is and is counted. Squares are summed in f64: any other finite f32
+ * components have a length, and the row comes out right, also where their squares overflow or vanish in f32.
+ * Tolerance: 1e-6 * |value|, or the last bit of a denormal value. */
+struct sac_unit_rows_args {
+    float *x; /* [rows][width] */
+    size_t rows;
+    uint32_t width;
+    uint32_t *spoiled; /* one word: how many rows have been left as they were; written also with rows == 0 */
+};
+
 /* Slots of the search path are filled on every device; those of pictures and transformers may be NULL on a
  * device that leaves them to its host (sac_device_host). */
 struct sac_ops {
@@ -468,6 +479,7 @@ struct sac_ops {
     sac_status (*attention)(sac_stream *s, const struct sac_attention_args *a);
     size_t (*attention_scratch)(const sac_device *d, const struct sac_attention_args *a);
     sac_status (*tokens)(sac_stream *s, const struct sac_tokens_args *a);
+    sac_status (*unit_rows)(sac_stream *s, const struct sac_unit_rows_args *a);
 };
 
 #endif

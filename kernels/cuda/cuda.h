@@ -142,6 +142,9 @@ sac_status sac_linear_open_cuda(sac_device *d, const struct sac_linear_params *p
 void sac_linear_close_cuda(sac_linear *linear);
 sac_status sac_linear_cuda(sac_stream *s, const struct sac_linear_args *a);
 size_t sac_linear_scratch_cuda(const sac_device *d, const struct sac_linear_args *a);
+sac_status sac_layer_norm_cuda(sac_stream *s, const struct sac_layer_norm_args *a);
+sac_status sac_tokens_cuda(sac_stream *s, const struct sac_tokens_args *a);
+sac_status sac_unit_rows_cuda(sac_stream *s, const struct sac_unit_rows_args *a);
 
 /* Ends sac_cuda_stream.blas; NULL is allowed. */
 void sac_cuda_blas_close(void *blas);

@@ -1,5 +1,5 @@
-/* The CUDA device's table, in the order of ops.h. Slots of pictures and of transformers are left to the host
- * (sac_device_host). */
+/* The CUDA device's table, in the order of ops.h. Of pictures and transformers, slots that are not here are
+ * left to the host (sac_device_host). */
 #include "kernels/cuda/cuda.h"
 
 void sac_cuda_ops_fill(struct sac_ops *ops)
@@ -31,4 +31,7 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->linear_close = sac_linear_close_cuda;
     ops->linear = sac_linear_cuda;
     ops->linear_scratch = sac_linear_scratch_cuda;
+    ops->layer_norm = sac_layer_norm_cuda;
+    ops->tokens = sac_tokens_cuda;
+    ops->unit_rows = sac_unit_rows_cuda;
 }

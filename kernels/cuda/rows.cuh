@@ -112,6 +112,8 @@ static __device__ __forceinline__ void sac_vector_load(const float *vector, uint
     }
 }
 
+/* To global memory. __stwb() is a plain store that the compiler leaves in one piece: of an assignment nvcc
+ * sometimes makes four. */
 template <uint32_t WIDTH>
 static __device__ __forceinline__ void sac_vector_store(float *vector, uint32_t d, const float *x)
 {
@@ -120,7 +122,7 @@ static __device__ __forceinline__ void sac_vector_store(float *vector, uint32_t 
     } else {
 #pragma unroll
         for (uint32_t i = 0; i < WIDTH; i += 4)
-            ((float4 *)vector)[(d + i) / 4] = make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]);
+            __stwb((float4 *)vector + (d + i) / 4, make_float4(x[i], x[i + 1], x[i + 2], x[i + 3]));
     }
 }
 

@@ -15,6 +15,7 @@ set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/assign.cu
   ${CMAKE_CURRENT_LIST_DIR}/cluster_sums.cu
   ${CMAKE_CURRENT_LIST_DIR}/gather_distances.cu
+  ${CMAKE_CURRENT_LIST_DIR}/layer_norm.cu
   ${CMAKE_CURRENT_LIST_DIR}/linear.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_move.cu
   ${CMAKE_CURRENT_LIST_DIR}/list_scan_bounds.cu
@@ -38,4 +39,6 @@ set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/select.cu
   ${CMAKE_CURRENT_LIST_DIR}/shortlist.cu
   ${CMAKE_CURRENT_LIST_DIR}/shortlist_stream.cu
+  ${CMAKE_CURRENT_LIST_DIR}/tokens.cu
+  ${CMAKE_CURRENT_LIST_DIR}/unit_rows.cu
 )

@@ -47,5 +47,6 @@ sac_status sac_layer_norm_ref(sac_stream *s, const struct sac_layer_norm_args *a
 sac_status sac_attention_ref(sac_stream *s, const struct sac_attention_args *a);
 size_t sac_attention_scratch_ref(const sac_device *d, const struct sac_attention_args *a);
 sac_status sac_tokens_ref(sac_stream *s, const struct sac_tokens_args *a);
+sac_status sac_unit_rows_ref(sac_stream *s, const struct sac_unit_rows_args *a);
 
 #endif

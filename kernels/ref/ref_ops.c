@@ -43,6 +43,7 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .attention = sac_attention_ref,
         .attention_scratch = sac_attention_scratch_ref,
         .tokens = sac_tokens_ref,
+        .unit_rows = sac_unit_rows_ref,
     };
 }
 

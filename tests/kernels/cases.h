@@ -22,6 +22,8 @@ enum {
     CASE_LISTS = 1 << 8,   /* SAC_LIST_MAJOR */
     CASE_COUNTS = 1 << 9,  /* counts differ from query to query and may be 0 */
     CASE_RESIDUAL = 1 << 10, /* added to what is there */
+    CASE_IN_PLACE = 1 << 11, /* the input is where the output goes */
+    CASE_EXTREMES = 1 << 12, /* zeros, infinities, the largest and the smallest numbers, row by row */
 };
 
 struct kernel_case {
@@ -54,6 +56,9 @@ union kernel_args {
     struct sac_pq_table_args pq_table;
     struct sac_pq_scan_args pq_scan;
     struct sac_linear_args linear;
+    struct sac_layer_norm_args layer_norm;
+    struct sac_tokens_args tokens;
+    struct sac_unit_rows_args unit_rows;
 };
 
 struct kernel_op {
@@ -164,6 +169,6 @@ double kernel_dot(const float *x, const float *y, uint32_t dim);
 
 extern const struct kernel_op norms_op, assign_op, cluster_sums_op, nearest_op, gather_distances_op,
     select_op, merge_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op,
-    pq_table_op, pq_scan_op, linear_op;
+    pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op, unit_rows_op;
 
 #endif
