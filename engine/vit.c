@@ -45,8 +45,10 @@ static size_t larger(size_t a, size_t b)
 
 /* ---- memory ----------------------------------------------------------------------------------------- */
 
+enum { WORKSPACE_PARTS = 8 };
+
 /* Bytes of each part of a workspace, in the order of its fields from pixels on. */
-static void workspace_sizes(const sac_vit *vit, size_t bytes[7])
+static void workspace_sizes(const sac_vit *vit, size_t bytes[WORKSPACE_PARTS])
 {
     const sac_model_config *c = &vit->config;
     size_t element = sac_vit_element(vit), rows = (size_t)vit->batch * vit->tokens;
@@ -60,22 +62,23 @@ static void workspace_sizes(const sac_vit *vit, size_t bytes[7])
     bytes[4] = vit->batch * larger(c->width, vit->dim) * sizeof(float);
     bytes[5] = vit->batch * (size_t)c->width * element;
     bytes[6] = vit->batch * (size_t)c->mlp * element;
-    for (int i = 0; i < 7; i++)
+    bytes[7] = vit->batch * sizeof(struct sac_placed_picture);
+    for (int i = 0; i < WORKSPACE_PARTS; i++)
         bytes[i] = (bytes[i] + 63) / 64 * 64;
 }
 
 static sac_status workspace_make(const sac_vit *vit, struct sac_vit_workspace **out, sac_error *err)
 {
     struct sac_vit_workspace *w = calloc(1, sizeof *w);
-    size_t bytes[7], total = 0;
-    unsigned char *at[7];
+    size_t bytes[WORKSPACE_PARTS], total = 0;
+    unsigned char *at[WORKSPACE_PARTS];
     sac_status st;
 
     *out = NULL;
     if (w == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for a workspace");
     workspace_sizes(vit, bytes);
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < WORKSPACE_PARTS; i++)
         total += bytes[i];
     st = sac_buffer_alloc(vit->device, total, 1, (void **)&w->memory, err);
     if (st != SAC_OK) {
@@ -83,7 +86,7 @@ static sac_status workspace_make(const sac_vit *vit, struct sac_vit_workspace **
         return st;
     }
     at[0] = w->memory;
-    for (int i = 1; i < 7; i++)
+    for (int i = 1; i < WORKSPACE_PARTS; i++)
         at[i] = at[i - 1] + bytes[i - 1];
     w->pixels = at[0];
     w->x = (float *)at[1];
@@ -92,6 +95,7 @@ static sac_status workspace_make(const sac_vit *vit, struct sac_vit_workspace **
     w->pooled = (float *)at[4];
     w->row = at[5];
     w->row_wide = at[6];
+    w->pictures = (struct sac_placed_picture *)at[7];
     *out = w;
     return SAC_OK;
 }
@@ -197,27 +201,54 @@ static void attention(struct pass *p, struct sac_attention_args args)
 
 /* ---- the network ------------------------------------------------------------------------------------ */
 
-/* Rows of patches from 8-bit pixels, normalised on the device. */
-static void patches_from_pixels(struct pass *p, const uint8_t *const *pictures)
+static struct sac_patchify_args patchify_args(const sac_vit *vit, const struct sac_vit_workspace *w, size_t n)
 {
-    const sac_model_config *c = &p->vit->config;
-    struct sac_patchify_args args = {.pixels = p->w->pixels,
-                                     .n = p->n,
+    const sac_model_config *c = &vit->config;
+    struct sac_patchify_args args = {.n = n,
                                      .width = c->preprocess.width,
                                      .height = c->preprocess.height,
                                      .patch = c->patch,
-                                     .dtype = p->vit->precision,
-                                     .out = p->w->wide};
+                                     .filter = c->preprocess.filter,
+                                     .dtype = vit->precision,
+                                     .out = w->wide};
 
     for (int i = 0; i < 3; i++) {
         args.scale[i] = 1.0f / (255.0f * c->preprocess.std[i]);
         args.shift[i] = -c->preprocess.mean[i] / c->preprocess.std[i];
     }
-    for (size_t i = 0; i < p->n && p->st == SAC_OK; i++)
-        p->st = sac_stream_upload(p->stream, p->w->pixels + i * picture_bytes(p->vit), pictures[i],
-                                  picture_bytes(p->vit));
+    return args;
+}
+
+/* Rows of patches from 8-bit pixels, normalised on the device. */
+static void patches_from_pixels(struct pass *p, const uint8_t *const *pixels)
+{
+    const sac_preprocess *input = &p->vit->config.preprocess;
+    struct sac_patchify_args args = patchify_args(p->vit, p->w, p->n);
+    struct sac_placed_picture *pictures = calloc(p->n, sizeof *pictures);
+
+    if (pictures == NULL) {
+        p->st = SAC_NO_MEMORY;
+        return;
+    }
+    for (size_t i = 0; i < p->n && p->st == SAC_OK; i++) {
+        uint8_t *to = p->w->pixels + i * picture_bytes(p->vit);
+
+        pictures[i] = (struct sac_placed_picture){.pixels = to,
+                                                  .stride = (size_t)input->width * 3,
+                                                  .width = input->width,
+                                                  .height = input->height,
+                                                  .full_width = input->width,
+                                                  .full_height = input->height,
+                                                  .window_width = input->width,
+                                                  .window_height = input->height};
+        p->st = sac_stream_upload(p->stream, to, pixels[i], picture_bytes(p->vit));
+    }
+    args.pictures = p->w->pictures;
+    if (p->st == SAC_OK)
+        p->st = sac_stream_upload(p->stream, p->w->pictures, pictures, p->n * sizeof *pictures);
     if (p->st == SAC_OK)
         p->st = p->ops->patchify(p->stream, &args);
+    free(pictures);
 }
 
 /* The same from values [n][3][height][width]. */
@@ -376,7 +407,9 @@ static void plan_scratch(sac_vit *vit, const struct sac_vit_workspace *w)
 {
     struct sac_attention_args self = self_attention(vit, w, vit->batch);
     struct sac_attention_args pooling = pooling_attention(vit, w, vit->batch);
+    struct sac_patchify_args patchify = patchify_args(vit, w, vit->batch);
 
+    vit->scratch_bytes = sac_device_ops(vit->device)->patchify_scratch(vit->device, &patchify);
     need_attention(vit, &self);
     need_attention(vit, &pooling);
     need_linear(vit, vit->patch);

@@ -35,6 +35,7 @@ struct sac_vit_workspace {
     void *wide;            /* rows of patches, q k v, or the inside of an MLP */
     float *pooled;         /* [batch][max(width, dim)] */
     void *row, *row_wide;  /* like h and wide, for one token a picture */
+    struct sac_placed_picture *pictures; /* [batch]: where pixels lie */
 };
 
 struct sac_vit {

@@ -133,4 +133,8 @@ size_t sac_scratch_add(size_t a, size_t b);
  * NULL when the arena is too small: the operation then returns SAC_NO_MEMORY (SAC_DEVICE_MEMORY on a GPU). */
 void *sac_scratch_take(sac_stream *stream, size_t count, size_t size);
 
+/* For an operation within an operation, on the CPU: a stream that has nothing but this arena, a piece of the
+ * other's. */
+sac_stream sac_scratch_stream(const sac_stream *stream, void *arena, size_t bytes);
+
 #endif

@@ -319,7 +319,9 @@ typedef enum sac_filter { SAC_FILTER_BILINEAR, SAC_FILTER_BICUBIC } sac_filter;
  * computed. The result is that of Pillow's Image.resize(full, filter, box), cut to the window, at every
  * sample: separable, the filter widened by the scale when shrinking (bicubic a = -0.5), weights in fixed
  * point of 22 bits, rounded to 8 bits between the passes, columns first. Every variant equals the twin bit
- * for bit; Pillow is met within 1 of 255. Work and workspace depend on the window, not on the full size. */
+ * for bit; Pillow is met within 1 of 255. Work and workspace depend on the window, not on the full size.
+ * For one picture, on whoever prepares it: a GPU has no such slot, it scales a batch as it cuts it into
+ * patches. */
 struct sac_resize_args {
     const uint8_t *from; /* [from_height][from_width][3], any alignment */
     uint32_t from_width, from_height;
@@ -333,16 +335,30 @@ struct sac_resize_args {
     sac_filter filter;
 };
 
-/* Normalises 8-bit pictures and lays them out as the rows of the patch product:
- * out[i][py * (w/p) + px][c * p * p + y * p + x] = pixel * scale[c] + shift[c], in f32, then rounded to
- * dtype. */
+/* A picture and where it lies in an encoder's input: its whole is scaled to full_width x full_height, as
+ * `resize` does it, and a window of that lands at (to_x, to_y). What it leaves of the input has pixel value
+ * 0. A picture whose full size is its own is not scaled. */
+struct sac_placed_picture {
+    const uint8_t *pixels; /* [height][width][3], any alignment */
+    size_t stride;         /* bytes from row to row, >= 3 * width */
+    uint32_t width, height;
+    uint32_t full_width, full_height;     /* all four >= 1 */
+    uint32_t window_x, window_y;          /* the window's corner in the full result */
+    uint32_t window_width, window_height; /* it lies within the full result and, at its place, in the input */
+    uint32_t to_x, to_y;                  /* where it lands */
+};
+
+/* Pictures of any sizes as the rows of the patch product, scaled, normalised and laid out:
+ * out[i][py * (w/p) + px][c * p * p + y * p + x] = pixel * scale[c] + shift[c], in f32, the product rounded
+ * before the sum, then rounded to dtype. Every variant equals the twin bit for bit. */
 struct sac_patchify_args {
-    const uint8_t *pixels; /* [n][height][width][3] */
+    const struct sac_placed_picture *pictures; /* [n] */
     size_t n;
-    uint32_t width, height, patch; /* patch divides both */
-    float scale[3], shift[3];      /* 1/(255 std), -mean/std */
-    sac_dtype dtype;               /* of out: SAC_F32 or SAC_BF16 */
-    void *out;                     /* [n][(h/p)*(w/p)][3*p*p] */
+    uint32_t width, height, patch; /* of the input; patch divides both */
+    sac_filter filter;
+    float scale[3], shift[3]; /* 1/(255 std), -mean/std */
+    sac_dtype dtype;          /* of out: SAC_F32 or SAC_BF16 */
+    void *out;                /* [n][(h/p)*(w/p)][3*p*p] */
 };
 
 /* ---- transformer ------------------------------------------------------------------------------------ */
@@ -465,6 +481,8 @@ struct sac_ops {
     sac_status (*resize)(sac_stream *s, const struct sac_resize_args *a);
     size_t (*resize_scratch)(const sac_device *d, const struct sac_resize_args *a);
     sac_status (*patchify)(sac_stream *s, const struct sac_patchify_args *a);
+    /* Looks at the pictures where device memory is the host's; with pictures NULL, none of them is scaled. */
+    size_t (*patchify_scratch)(const sac_device *d, const struct sac_patchify_args *a);
 
     /* The precision in which this device does linear fastest: SAC_BF16 only where it has instructions for it.
      */

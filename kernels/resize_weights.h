@@ -1,25 +1,12 @@
 /* resize_weights.h -- which source pixels make an output pixel, and with what weights, along one axis.
  *
- * Shared by every version of `resize`, so that they differ in speed alone. The rules are Pillow's: the filter
- * is stretched by the scale when shrinking, cut at the edges of the source, made to sum to 1 in double, then
- * rounded to fixed point.
+ * Shared by every version of `resize` on the CPU, so that they differ in speed alone. The rules are in
+ * resize_filter.h.
  */
 #ifndef SACCADE_RESIZE_WEIGHTS_H
 #define SACCADE_RESIZE_WEIGHTS_H
 
-#include "kernels/ops.h"
-
-/* Fraction bits of a weight. A sum over any part of an output's taps fits 32 bits: 8 bits of pixel, 22 of
- * fraction, and weights that sum to 1 have positive parts that sum to less than 2. */
-#define SAC_RESIZE_BITS 22
-
-typedef struct sac_resize_axis {
-    uint32_t size;         /* of the source */
-    double from, to;       /* the box */
-    uint32_t full;         /* pixels that the box becomes */
-    uint32_t first, count; /* those wanted */
-    sac_filter filter;
-} sac_resize_axis;
+#include "kernels/resize_filter.h"
 
 sac_resize_axis sac_resize_axis_x(const struct sac_resize_args *a);
 sac_resize_axis sac_resize_axis_y(const struct sac_resize_args *a);
@@ -47,5 +34,17 @@ sac_status sac_resize_plan_make(sac_stream *s, const sac_resize_axis *axis, sac_
  * sac_resize_span_max() says beforehand. */
 size_t sac_resize_span_max(const sac_resize_axis *axis);
 void sac_resize_plan_span(const sac_resize_plan *plan, uint32_t count, uint32_t *first, uint32_t *end);
+
+/* ---- placed pictures ---- */
+
+/* A picture that is not scaled is copied. */
+static inline bool sac_placed_is_scaled(const struct sac_placed_picture *p)
+{
+    return p->full_width != p->width || p->full_height != p->height;
+}
+
+/* The picture's window into `to`. */
+struct sac_resize_args sac_placed_resize(const struct sac_placed_picture *p, sac_filter filter, uint8_t *to,
+                                         size_t to_stride);
 
 #endif

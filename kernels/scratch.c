@@ -28,3 +28,13 @@ void *sac_scratch_take(sac_stream *stream, size_t count, size_t size)
     stream->scratch_used += bytes;
     return piece;
 }
+
+sac_stream sac_scratch_stream(const sac_stream *stream, void *arena, size_t bytes)
+{
+    sac_stream inner = {0};
+
+    inner.device = stream->device;
+    inner.scratch = (unsigned char *)arena;
+    inner.scratch_bytes = bytes;
+    return inner;
+}

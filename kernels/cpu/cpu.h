@@ -13,6 +13,7 @@ size_t sac_resize_scratch_avx2(const sac_device *d, const struct sac_resize_args
 sac_status sac_resize_vnni(sac_stream *s, const struct sac_resize_args *a);
 size_t sac_resize_scratch_vnni(const sac_device *d, const struct sac_resize_args *a);
 sac_status sac_patchify_cpu(sac_stream *s, const struct sac_patchify_args *a);
+size_t sac_patchify_scratch_cpu(const sac_device *d, const struct sac_patchify_args *a);
 sac_status sac_tokens_cpu(sac_stream *s, const struct sac_tokens_args *a);
 sac_status sac_unit_rows_cpu(sac_stream *s, const struct sac_unit_rows_args *a);
 

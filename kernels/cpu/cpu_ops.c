@@ -50,6 +50,7 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
 void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
 {
     ops->patchify = sac_patchify_cpu;
+    ops->patchify_scratch = sac_patchify_scratch_cpu;
     ops->linear_precision = sac_linear_precision_cpu;
     ops->linear_open = sac_linear_open_cpu;
     ops->linear_close = sac_linear_close_cpu;

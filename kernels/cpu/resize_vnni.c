@@ -1,7 +1,7 @@
 /* resize_vnni.c -- inner loops of resize on AVX-512 VNNI; twin: ref/resize.c, equal bit for bit.
  *
  * vpdpbusd multiplies unsigned bytes, our pixels, with signed bytes, four taps a lane. A weight of 22 bits
- * and a sign is three signed digits to base 256 (it is below 1.98 * 2^22, see resize_weights.h), so each
+ * and a sign is three signed digits to base 256 (it is below 1.98 * 2^22, see resize_filter.h), so each
  * group of taps is multiplied three times and the three sums are joined at the end. They may wrap on the way,
  * the joined sum does not.
  */
@@ -59,7 +59,7 @@ static __m512i join(struct sums sums)
     __m512i sum = _mm512_add_epi32(sums.digit[0], _mm512_slli_epi32(sums.digit[1], DIGIT_BITS));
 
     sum = _mm512_add_epi32(sum, _mm512_slli_epi32(sums.digit[2], 2 * DIGIT_BITS));
-    return _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(1 << (SAC_RESIZE_BITS - 1))),
+    return _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(SAC_RESIZE_HALF)),
                              SAC_RESIZE_BITS);
 }
 

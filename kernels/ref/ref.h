@@ -36,6 +36,7 @@ size_t sac_pq_scan_scratch_ref(const sac_device *d, const struct sac_pq_scan_arg
 sac_status sac_resize_ref(sac_stream *s, const struct sac_resize_args *a);
 size_t sac_resize_scratch_ref(const sac_device *d, const struct sac_resize_args *a);
 sac_status sac_patchify_ref(sac_stream *s, const struct sac_patchify_args *a);
+size_t sac_patchify_scratch_ref(const sac_device *d, const struct sac_patchify_args *a);
 
 sac_dtype sac_linear_precision_ref(const sac_device *d);
 sac_status sac_linear_open_ref(sac_device *d, const struct sac_linear_params *p, sac_linear **out,

@@ -34,6 +34,7 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .resize = sac_resize_ref,
         .resize_scratch = sac_resize_scratch_ref,
         .patchify = sac_patchify_ref,
+        .patchify_scratch = sac_patchify_scratch_ref,
         .linear_precision = sac_linear_precision_ref,
         .linear_open = sac_linear_open_ref,
         .linear_close = sac_linear_close_ref,

@@ -3,20 +3,14 @@
 
 #include <assert.h>
 
-static uint8_t to_byte(int32_t sum)
-{
-    sum >>= SAC_RESIZE_BITS;
-    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
-}
-
 /* One sample: taps source samples that are `step` bytes apart. */
 static uint8_t sample(const uint8_t *from, size_t step, const int32_t *weights, uint32_t taps)
 {
-    int32_t sum = 1 << (SAC_RESIZE_BITS - 1);
+    int32_t sum = SAC_RESIZE_HALF;
 
     for (uint32_t t = 0; t < taps; t++)
         sum += from[t * step] * weights[t];
-    return to_byte(sum);
+    return sac_resize_byte(sum);
 }
 
 size_t sac_resize_scratch_ref(const sac_device *d, const struct sac_resize_args *a)

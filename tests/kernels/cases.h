@@ -24,6 +24,7 @@ enum {
     CASE_RESIDUAL = 1 << 10, /* added to what is there */
     CASE_IN_PLACE = 1 << 11, /* the input is where the output goes */
     CASE_EXTREMES = 1 << 12, /* zeros, infinities, the largest and the smallest numbers, row by row */
+    CASE_BILINEAR = 1 << 13, /* SAC_FILTER_BILINEAR */
 };
 
 struct kernel_case {
@@ -35,7 +36,7 @@ struct kernel_case {
     uint32_t flags;
 };
 
-enum { OUTPUTS_MAX = 3, BLOCKS_MAX = 32, OUTPUT_GUARD = 64 };
+enum { OUTPUTS_MAX = 3, BLOCKS_MAX = 80, OUTPUT_GUARD = 64 };
 
 struct kernel_data;
 
@@ -55,6 +56,7 @@ union kernel_args {
     struct sac_probe_args probe;
     struct sac_pq_table_args pq_table;
     struct sac_pq_scan_args pq_scan;
+    struct sac_patchify_args patchify;
     struct sac_linear_args linear;
     struct sac_layer_norm_args layer_norm;
     struct sac_tokens_args tokens;
@@ -169,6 +171,6 @@ double kernel_dot(const float *x, const float *y, uint32_t dim);
 
 extern const struct kernel_op norms_op, assign_op, cluster_sums_op, nearest_op, gather_distances_op,
     select_op, merge_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op,
-    pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op, unit_rows_op;
+    pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op, unit_rows_op, patchify_op;
 
 #endif

@@ -406,43 +406,13 @@ static void test_tokens(void **state)
     }
 }
 
-static void test_patchify(void **state)
-{
-    struct fixture *f = *state;
-
-    for (uint32_t patch = 1; patch <= 16; patch = patch * 2 + patch % 3)
-        for (int bf16 = 0; bf16 < 2; bf16++) {
-            sac_dtype dtype = bf16 ? SAC_BF16 : SAC_F32;
-            uint32_t width = patch * 5, height = patch * 3;
-            size_t n = 3, count = n * width * height * 3;
-            uint8_t *pixels = malloc(count);
-            void *want = poisoned(dtype, count);
-            struct sac_patchify_args args = {
-                pixels, n, width, height, patch, {0.01f, 0.02f, 0.03f}, {-1.0f, 0.5f, 2.0f}, dtype, want};
-
-            for (size_t i = 0; i < count; i++)
-                pixels[i] = (uint8_t)(uniform() * 128.0f + 128.0f);
-            assert_int_equal(sac_device_ops(f->ref)->patchify(f->ref_stream, &args), SAC_OK);
-            for (size_t i = 0; i < ISA_COUNT; i++) {
-                void *got = poisoned(dtype, count);
-
-                args.out = got;
-                assert_int_equal(sac_device_ops(f->variants[i])->patchify(f->streams[i], &args), SAC_OK);
-                check_near(want, got, dtype, count, 0.0f, 0.0f, isas[i]);
-                free(got);
-            }
-            free(pixels);
-            free(want);
-        }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_linear_sizes),     cmocka_unit_test(test_linear_activations),
         cmocka_unit_test(test_activation_range), cmocka_unit_test(test_linear_rows_independent),
         cmocka_unit_test(test_layer_norm),       cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_tokens),           cmocka_unit_test(test_patchify),
+        cmocka_unit_test(test_tokens),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
