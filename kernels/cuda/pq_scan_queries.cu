@@ -4,12 +4,12 @@
  *   out_distance f32, out_slot u32 [query_count][depth_stride]      twin: ref/pq_scan.c
  *
  * Two kernels. The first: `split` blocks a query round its table to levels in shared memory
- * (pq_rounding.cuh), take chunks of its lists (pq_scan_chunks.cuh), a chunk a warp and four entries a lane -
+ * (pq_rounding.cuh), take chunks of its lists (pq_scan_walk.cuh), a chunk a warp and four entries a lane -
  * one 32-bit load of codes each sub-quantizer, a dozen and more of them in flight -, and push what is below
  * the block's threshold into its reservoir (select.cuh). What is in there in the end goes to global memory as
  * it is where it fits, with the least key of every 32. The second (pq_scan_finish.cuh): a block a query
  * selects among those minima first, reads only the groups that can matter, makes the distances of what is
- * kept exact, and sorts. No block waits for another, nothing has to be cleared beforehand, and results do not
+ * kept exact, sorts, and scans the lists again where rounding has cut off too much. No block waits for another, nothing has to be cleared beforehand, and results do not
  * depend on timing: the candidates whose distances are made exact are the kept(depth) smallest by (rounded
  * distance, slot).
  *
@@ -27,15 +27,13 @@
  * nvcc 13.0, sm_90a, no spills: scan_kernel<4..8> 64 registers, two blocks (32 warps) on a multiprocessor;
  * <4..8, alone> 128 registers, one block; <0> 64. All have 9344 bytes of shared memory beside m * (2^nbits +
  * 4) (twice 2^nbits up to 6 bits) and 12 a place of the reservoir: 59 KB for m 48, 8 bits, depth 128.
- * finish_kernel 53 registers, 1152 bytes beside 12 a place: 78 KB for depth 128, two blocks. */
-#include "kernels/cuda/pq_scan_chunks.cuh"
+ * finish_kernel 64 registers, 1152 bytes beside 12 a place: 80 KB for depth 128, two blocks; 8 bytes are
+ * spilled around the call that scans lists again. */
 #include "kernels/cuda/pq_scan_finish.cuh"
 
 #include <assert.h>
 
 enum {
-    AHEAD = 12,                /* loads of codes that a lane has in flight, */
-    AHEAD_ALONE = 24,          /* and with one block on a multiprocessor */
     ROOM = 896,                /* further places of a reservoir, so that making room is rare: no more than
                                   fit beside a depth of 4096 in 99 KB, where tables are not rounded */
     FINISH_ROOM = 4096,        /* the same in the second kernel, */
@@ -44,143 +42,6 @@ enum {
     BLOCKS_PER_PROCESSOR = 4,  /* two at a time: the others make up for queries of different length */
     SHARED_STATIC = 10 * 1024, /* static bytes, at most */
 };
-
-/* ---- distances ------------------------------------------------------------------------------------------
- */
-
-/* The levels of what one load of codes holds: of one sub-quantizer, or of two with 4 bits. It is load t of
- * the group whose rows start at byte `group` of the levels. */
-template <uint32_t NBITS, class L>
-static __device__ __forceinline__ void codes_add(const L *levels, uint32_t group, uint32_t t, uint32_t codes,
-                                                 uint32_t *sums)
-{
-    const uint32_t row_bytes = sizeof(L) << NBITS;
-
-    if constexpr (NBITS == 4) {
-        sac_levels_add<NBITS>(levels, group, 2 * t * row_bytes, codes, sums);
-        sac_levels_add<NBITS>(levels, group, (2 * t + 1) * row_bytes, codes >> 4, sums);
-    } else {
-        sac_levels_add<NBITS>(levels, group, t * row_bytes, codes, sums);
-    }
-}
-
-static __device__ __forceinline__ uint32_t codes_load(const unsigned char *codes, uint32_t t)
-{
-    return __ldg((const uint32_t *)(const void *)(codes + t * SAC_BLOCK_ROWS));
-}
-
-/* The sums of levels of a lane's 4 entries, whose codes start at `codes`. As soon as a load has been used the
- * one AHEAD of it is asked for. */
-template <uint32_t NBITS, uint32_t AHEAD, class L>
-static __device__ __forceinline__ void levels_sum(const L *levels, uint32_t m, const unsigned char *codes,
-                                                  uint32_t *sums)
-{
-    const uint32_t steps = NBITS == 4 ? (m + 1) / 2 : m;
-    const uint32_t group_bytes = AHEAD * (NBITS == 4 ? 2 : 1) * (sizeof(L) << NBITS);
-    uint32_t words[AHEAD], left = steps, group = 0;
-
-    static_assert(group_bytes % 256 == 0, "see sac_levels_add()");
-#pragma unroll
-    for (uint32_t t = 0; t < AHEAD; t++)
-        if (t < left)
-            words[t] = codes_load(codes, t);
-    for (; left >= AHEAD; group += group_bytes) {
-        left -= AHEAD;
-        codes += AHEAD * SAC_BLOCK_ROWS;
-#pragma unroll
-        for (uint32_t t = 0; t < AHEAD; t++) {
-            codes_add<NBITS>(levels, group, t, words[t], sums);
-            if (t < left)
-                words[t] = codes_load(codes, t);
-        }
-    }
-#pragma unroll
-    for (uint32_t t = 0; t < AHEAD - 1; t++) {
-        if (t == left)
-            break;
-        codes_add<NBITS>(levels, group, t, words[t], sums);
-    }
-}
-
-/* The distances of a lane's 4 entries from the f32 table, in the twin's order of additions: for shapes whose
- * tables do not fit in shared memory. */
-static __device__ __forceinline__ void exact_sum(const sac_pq_shape *pq, const float *table,
-                                                 const unsigned char *codes, float *distances)
-{
-    const uint32_t mask = (1u << pq->nbits) - 1;
-
-    for (uint32_t j = 0; j < pq->m; j++) {
-        uint32_t byte = pq->nbits == 4 ? j / 2 : j;
-        uint32_t word = __ldg((const uint32_t *)(codes + (size_t)byte * SAC_BLOCK_ROWS));
-
-        word >>= pq->nbits == 4 ? j % 2 * 4 : 0;
-#pragma unroll
-        for (uint32_t r = 0; r < LANE_ROWS; r++)
-            distances[r] += __ldg(table + ((size_t)j << pq->nbits) + (word >> r * 8 & mask));
-    }
-}
-
-/* The distances of a lane's 4 entries. NBITS 0: `levels` is the f32 table. */
-template <uint32_t NBITS, uint32_t AHEAD, class L>
-static __device__ __forceinline__ void distances_of(const sac_pq_shape *pq, const unsigned char *codes,
-                                                    float4 bias, float base, const L *levels,
-                                                    const struct sac_rounding *rounding, float *distances)
-{
-    distances[0] = bias.x, distances[1] = bias.y, distances[2] = bias.z, distances[3] = bias.w;
-    if constexpr (NBITS == 0) {
-#pragma unroll
-        for (uint32_t t = 0; t < LANE_ROWS; t++)
-            distances[t] = base + distances[t];
-        exact_sum(pq, levels, codes, distances);
-    } else {
-        float unit = sac_rounding_unit(__uint_as_float(rounding->range), NBITS);
-        uint32_t sums[LANE_ROWS] = {0};
-
-        levels_sum<NBITS, AHEAD>(levels, pq->m, codes, sums);
-#pragma unroll
-        for (uint32_t t = 0; t < LANE_ROWS; t++)
-            distances[t] = fmaf(unit, (float)sums[t], distances[t] + (base + rounding->offset));
-    }
-}
-
-/* Warp: a chunk's entries go to the reservoir, where the filter has them, tagged with their positions. ALONE:
- * nearly all of them will, and a wait for their slots would be seen. */
-template <uint32_t NBITS, bool ALONE, class L>
-static __device__ __forceinline__ void chunk_scan(const sac_pq_shape *pq, struct chunk chunk, const L *levels,
-                                                  const struct sac_rounding *rounding, const uint64_t *filter,
-                                                  struct sac_reservoir *r)
-{
-    const uint32_t row = sac_lane() * LANE_ROWS;
-    /* lanes that have no entry read what the first one reads */
-    const uint32_t line = chunk.position % SAC_PAGE_ROWS + (row < chunk.rows ? row : 0);
-    const unsigned char *codes = chunk.page + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
-    const uint4 *slots = (const uint4 *)(const void *)(sac_page_slots(pq, chunk.page) + line);
-    const float4 bias = __ldg((const float4 *)(const void *)(sac_page_bias(pq, chunk.page) + line));
-    uint4 found = ALONE ? __ldg(slots) : make_uint4(0, 0, 0, 0);
-    float distances[LANE_ROWS];
-    bool wanted[LANE_ROWS], any = false;
-
-    distances_of<NBITS, ALONE ? AHEAD_ALONE : AHEAD>(pq, codes, bias, chunk.base, levels, rounding,
-                                                     distances);
-#pragma unroll
-    for (uint32_t t = 0; t < LANE_ROWS; t++) {
-        wanted[t] = row + t < chunk.rows && !(distances[t] > r->limit);
-        any = any || wanted[t];
-    }
-    if (!__any_sync(SAC_WARP_ALL, any))
-        return;
-    if (!ALONE && any)
-        found = __ldg(slots);
-#pragma unroll
-    for (uint32_t t = 0; t < LANE_ROWS; t++) {
-        uint32_t slot = t == 0 ? found.x : t == 1 ? found.y : t == 2 ? found.z : found.w;
-
-        if (filter != NULL && wanted[t])
-            wanted[t] = filter[slot / 64] >> slot % 64 & 1;
-        sac_reservoir_push_tagged(r, wanted[t] ? sac_key(distances[t], slot) : SAC_KEY_NONE,
-                                  chunk.position + row + t);
-    }
-}
 
 /* ---- the first kernel: chunks to candidates -------------------------------------------------------------
  */
@@ -219,8 +80,7 @@ static __device__ __forceinline__ void rounding_write(const struct query_scan *s
         to[0] = sac_rounding_unit(__uint_as_float(rounding->range), s->a.pool.pq.nbits);
 }
 
-/* Grid (split, queries). Scans every split-th chunk of a query's lists. The loads of what depends on nothing
- * but the probes come first, and the table is rounded while the directories' loads are under way. */
+/* Grid (split, queries): each block of a query takes every split-th chunk. */
 template <uint32_t NBITS, bool ALONE>
 static __global__ void __launch_bounds__(THREADS, ALONE ? 1 : 2) scan_kernel(const struct query_scan s)
 {
@@ -231,53 +91,17 @@ static __global__ void __launch_bounds__(THREADS, ALONE ? 1 : 2) scan_kernel(con
     __shared__ struct sac_rounding rounding;
     const sac_pq_shape *pq = &s.a.pool.pq;
     const size_t q = s.first + blockIdx.y;
-    const float *table = s.a.tables + (q * pq->m << pq->nbits);
-    const uint64_t *filter = s.a.filters != NULL ? s.a.filters[q] : NULL;
-    const uint32_t probes = s.a.probe_counts[q];
     float *low = (float *)(void *)((unsigned char *)levels + sac_levels_bytes(pq->m, NBITS));
+    const struct tables<level> t = {query_table(&s, q), levels, low, &rounding};
     uint64_t *keys = (uint64_t *)(void *)((unsigned char *)levels + table_bytes(&s));
     struct sac_reservoir r;
-    uint32_t start = 0, end;
 
     if (threadIdx.x == 0)
         rounding.range = 0;
     sac_reservoir_init(&r, &state, keys, s.capacity, kept(s.a.depths[q]));
     r.tags = (uint32_t *)(void *)(keys + s.capacity);
-    for (uint32_t p = 0; p < probes; p += THREADS, start = end) {
-        sac_probe probe = {0, 0.0f};
-        sac_list list = {0, 0};
-        struct chunk next = {NULL, 0, 0, 0.0f};
-        uint32_t i = start + (blockIdx.x + s.split - start % s.split) % s.split; /* the block's first chunk */
-
-        if (p + threadIdx.x < probes) {
-            probe = s.a.probes[q * s.a.probe_stride + p + threadIdx.x];
-            list = s.a.pool.lists[probe.list];
-        }
-        if constexpr (NBITS != 0)
-            if (p == 0)
-                sac_rounding_measure<NBITS>(table, pq->m, low, &rounding);
-        end = window_fill(&window, probe, list, start);
-        if (i + sac_warp() * s.split < end)
-            next = chunk_locate(&s.a.pool, &window, i + sac_warp() * s.split);
-        if constexpr (NBITS != 0)
-            if (p == 0)
-                sac_rounding_fill<NBITS>(table, pq->m, low, &rounding, levels);
-        for (; i < end; i += WARPS * s.split) {
-            uint32_t c = i + sac_warp() * s.split;
-            struct chunk now = next;
-
-            sac_reservoir_room(&r, ROUND_ROWS);
-            if (c >= end)
-                continue;
-            if (c + WARPS * s.split < end)
-                next = chunk_locate(&s.a.pool, &window, c + WARPS * s.split);
-            if constexpr (NBITS != 0)
-                chunk_scan<NBITS, ALONE>(pq, now, levels, &rounding, filter, &r);
-            else
-                chunk_scan<NBITS, ALONE>(pq, now, table, &rounding, filter, &r);
-        }
-    }
-    if (NBITS != 0 && blockIdx.x == 0 && probes > 0)
+    lists_walk<NBITS, ALONE>(&s, q, blockIdx.x, s.split, &t, &window, &r);
+    if (NBITS != 0 && blockIdx.x == 0 && s.a.probe_counts[q] > 0)
         rounding_write(&s, low, &rounding);
     candidates_write(&s, &r);
 }

@@ -33,11 +33,16 @@ struct query_scan {
 };
 
 /* Candidates kept until their distances are exact: more than `depth`, because rounding moves entries up and
- * down, by more places where more of them are near. An entry lost for that is within 2 e (ops.h) of the cut.
- */
-static __host__ __device__ __forceinline__ uint32_t kept(uint32_t depth)
+ * down, by more places where more of them are near. Where that turns out to be too few, the last step looks
+ * the lists up again, exactly (pq_scan_finish.cuh). */
+static __host__ __device__ __forceinline__ constexpr uint32_t kept(uint32_t depth)
 {
-    return depth + depth / 8 + 16;
+    return depth + depth / 8 + 48;
+}
+
+static __device__ __forceinline__ const float *query_table(const struct query_scan *s, size_t q)
+{
+    return s->a.tables + (q * s->a.pool.pq.m << s->a.pool.pq.nbits);
 }
 
 /* Shared bytes of a rounded table and its low[]: the reservoir's keys follow. */

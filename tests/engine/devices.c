@@ -235,6 +235,42 @@ static void lists_are_scanned_either_way(void **state)
     discard(p);
 }
 
+/* Where one component dwarfs the others, all that tells neighbours apart is less than what a query's table is
+ * rounded by: the nearest must be found all the same, by either schedule. */
+static void a_component_that_dwarfs_the_others_hides_nobody(void **state)
+{
+    enum { ROWS = 1500, WIDE = 8, STEP = 50 };
+    static float base[ROWS][WIDE];
+    static uint64_t labels[ROWS];
+    sac_device *device = test_device("cpu");
+    sac_index *index = test_index(device, WIDE, SAC_METRIC_L2, "IVF4,PQ4");
+    sac_query *q;
+
+    (void)state;
+    for (uint64_t i = 0; i < ROWS; i++) {
+        labels[i] = i;
+        base[i][0] = (float)(2 * i);
+        for (unsigned d = 1; d < WIDE; d++)
+            base[i][d] = (float)((i * 2654435761u >> d) % 7);
+    }
+    assert_ok(sac_index_train(index, ROWS, base[0], 0, NULL, NULL, err));
+    assert_ok(sac_index_add(index, ROWS, base[0], labels, NULL, NULL, err));
+    for (int schedule = 0; schedule < 2; schedule++) {
+        bool by_list = (sac_device_ops(device)->pq_scan_schedules & 1u << SAC_LIST_MAJOR) != 0;
+        index->shards[0].ivf->list_major_from = schedule == 1 && by_list ? 0 : INFINITY;
+        for (uint64_t i = 0; i < ROWS; i += STEP) {
+            q = test_queries(base[i], 1, WIDE, 1);
+            q->nprobe = 2;
+            q->depth = 16;
+            assert_ok(sac_index_search(index, q, 1, err));
+            assert_int_equal(q->hits[0].label, i);
+            test_queries_free(q);
+        }
+    }
+    sac_index_close(index);
+    sac_device_close(device);
+}
+
 /* More than a device has room for: what is added comes in chunks, and the last pages stay on the host. */
 static void what_does_not_fit_stays_on_the_host(void **state)
 {
@@ -278,6 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_answers_as_the_twins_do),
         cmocka_unit_test(lists_are_scanned_either_way),
+        cmocka_unit_test(a_component_that_dwarfs_the_others_hides_nobody),
         cmocka_unit_test(it_follows_changes),
         cmocka_unit_test(it_measures_and_keeps_what_it_holds),
         cmocka_unit_test(what_does_not_fit_stays_on_the_host),
