@@ -3,10 +3,10 @@
  *
  *   bench_image [--seconds S] [FILE.jpg ...]     without files: a scene of its own, 640x480, quality 75
  */
+#include "bench/scene.h"
 #include "engine/descriptor.h"
 #include "engine/preprocess.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,41 +129,6 @@ static void measure(const char *name, const struct album *album, void (*work)(st
 
 /* ---- photos ----------------------------------------------------------------------------------------- */
 
-/* Slopes, waves and noise: compresses to about what a photograph does. */
-static struct photo make_scene(void)
-{
-    enum { WIDTH = 640, HEIGHT = 480 };
-    struct jpeg_compress_struct jpeg;
-    struct jpeg_error_mgr errors;
-    static unsigned char row[WIDTH * 3];
-    unsigned char *line = row, *bytes = NULL;
-    unsigned long size = 0;
-    uint32_t noise = 1;
-
-    jpeg.err = jpeg_std_error(&errors);
-    jpeg_create_compress(&jpeg);
-    jpeg_mem_dest(&jpeg, &bytes, &size);
-    jpeg.image_width = WIDTH;
-    jpeg.image_height = HEIGHT;
-    jpeg.input_components = 3;
-    jpeg.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&jpeg);
-    jpeg_set_quality(&jpeg, 75, TRUE);
-    jpeg_start_compress(&jpeg, TRUE);
-    for (int y = 0; y < HEIGHT; y++) {
-        for (int x = 0; x < WIDTH; x++)
-            for (int c = 0; c < 3; c++) {
-                noise = noise * 1664525u + 1013904223u;
-                row[3 * x + c] = (unsigned char)(128.0 + 50.0 * sin(x * 0.02 + y * 0.013 * c) +
-                                                 40.0 * sin(x * y * 0.0004) + (noise >> 24) % 24);
-            }
-        jpeg_write_scanlines(&jpeg, &line, 1);
-    }
-    jpeg_finish_compress(&jpeg);
-    jpeg_destroy_compress(&jpeg);
-    return (struct photo){bytes, size, NULL};
-}
-
 static struct photo read_photo(const char *path)
 {
     struct photo photo = {NULL, 0, NULL};
@@ -196,7 +161,10 @@ static struct album open_album(char **paths, int count)
         struct photo *photo = &album.photos[i];
         sac_error err;
 
-        *photo = count > 0 ? read_photo(paths[i]) : make_scene();
+        if (count > 0)
+            *photo = read_photo(paths[i]);
+        else
+            photo->bytes = scene_make(0, &photo->size);
         check(sac_image_decode(photo->bytes, photo->size, NULL, &photo->image, &err), &err);
         album.bytes += (double)photo->size;
         album.pixels += (double)photo->image->width * photo->image->height;

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Images per second of saccade's encoder beside PyTorch and ONNX Runtime: same machine, same run, by turns.
 
-    bench/encoder/compare.py --python ENV/bin/python --vit-tiny FOLDER [--bench build/release/bench_encoder]
+    ENV/bin/python bench/encoder/compare.py --vit-tiny FOLDER [--bench build/release/bench_encoder]
                              [--threads 2] [--seconds 1] [--rounds 3] [--peers torch,onnxruntime]
 
-ENV holds torch, transformers, safetensors, onnx and onnxruntime. ViT-Tiny is timm's folder; ViT-B/32 is CLIP's shape with
-random weights, made on the fly. Writes bench/results/encoder-CPU-DATE.json and .md: the median over the rounds, and each
+ENV holds numpy, torch, transformers, safetensors, onnx and onnxruntime. ViT-Tiny is timm's folder; ViT-B/32 is CLIP's shape
+with random weights (shapes.py). Writes bench/results/encoder-CPU-DATE.json and .md: the median over the rounds, and each
 figure's share of the best big product that any engine reached in the same precision. Figures are per second
 of processor time and thread (a busy machine does not change them, an OpenMP barrier that spins does) and per second of the clock.
 """
@@ -21,32 +21,13 @@ import subprocess
 import sys
 import tempfile
 
+from shapes import SHAPES, make_folder
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
 BATCHES = (1, 8, 32)
 
-MAKE_B32 = """
-import json, pathlib, sys, torch, transformers as tf
-torch.manual_seed(1)
-out = pathlib.Path(sys.argv[1])
-tf.CLIPVisionModelWithProjection(tf.CLIPVisionConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-    num_attention_heads=12, image_size=224, patch_size=32, projection_dim=512)).save_pretrained(out)
-(out / "preprocessor_config.json").write_text(json.dumps(dict(size={"shortest_edge": 224}, do_center_crop=True,
-    crop_size={"height": 224, "width": 224}, resample=3, image_mean=[0.5] * 3, image_std=[0.5] * 3)))
-"""
-
-
-def flops(tokens, patches, patch, width, mlp, layers, projection):
-    """Of one picture: every product, attention's included."""
-    per_token = width * 3 * width + width * width + 2 * width * mlp
-    attention = 2 * tokens * tokens * width
-    return 2 * (layers * (tokens * per_token + attention) + patches * 3 * patch * patch * width + width * projection)
-
-
-MODELS = {
-    "ViT-Tiny/16": flops(197, 196, 16, 192, 768, 12, 0),
-    "ViT-B/32": flops(50, 49, 32, 768, 3072, 12, 512),
-}
+MODELS = ("ViT-Tiny/16", "ViT-B/32")
 
 
 class Worker:
@@ -76,7 +57,7 @@ def measure(args, model, folder, precision, env):
     commands = {"saccade": [args.bench, folder, precision, str(args.threads)]}
     for peer in args.peers.split(","):
         if peer and not (peer == "onnxruntime" and precision == "bf16"):
-            commands[peer] = [args.python, str(HERE / "peer.py"), peer, folder, precision, str(args.threads)]
+            commands[peer] = [sys.executable, str(HERE / "peer.py"), peer, folder, precision, str(args.threads)]
     workers = {name: Worker(command, env) for name, command in commands.items()}
     answers = {name: {} for name in workers}
     for _ in range(args.rounds):
@@ -108,7 +89,7 @@ def markdown(report):
             cells = []
             for b in BATCHES:
                 wall, cpu = engine["medians"][str(b)]
-                share = cpu * MODELS[run["model"]] / 1e9 / peak
+                share = cpu * SHAPES[run["model"]].flops / 1e9 / peak
                 cells.append(f"{cpu:.1f} ({wall:.1f}) {share:.0%}")
             lines.append(f"| {run['model']} | {run['precision']} | {name} | " + " | ".join(cells) + " |")
         lines.append(f"| {run['model']} | {run['precision']} | peak | {peak:.0f} GFLOP/s | | |")
@@ -118,7 +99,6 @@ def markdown(report):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--python", required=True)
     parser.add_argument("--vit-tiny", required=True)
     parser.add_argument("--bench", default=str(ROOT / "build/release/bench_encoder"))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -135,7 +115,7 @@ def main():
               "command": "bench/encoder/compare.py " + f"--threads {args.threads} --seconds {args.seconds} "
                          f"--rounds {args.rounds} --peers {args.peers}", "runs": []}
     with tempfile.TemporaryDirectory() as b32:
-        subprocess.run([args.python, "-c", MAKE_B32, b32], env=env, check=True, stderr=subprocess.DEVNULL)
+        make_folder(SHAPES["ViT-B/32"], pathlib.Path(b32))
         for model, folder in zip(MODELS, (args.vit_tiny, b32)):
             for precision in ("f32", "bf16"):
                 report["runs"].append({"model": model, "precision": precision,

@@ -9,7 +9,7 @@
 Steps: parity (every operation against its plain C twin), engine (its tests with their index on the GPU), system (the
 program from outside), sanitize (compute-sanitizer's four tools on small shapes), resources (registers and spills of each
 kernel, as compiled), limits (what the chip can do), kernels (every operation's rate), search (recall against queries a
-second by batch), peer (exact search in PyTorch).
+second by batch), peer (exact search in PyTorch), encoder (vision transformers beside PyTorch's).
 What a step needs and is not there is named, and the step skipped. Logs go to build/gpu/; figures and how each step
 ended go to bench/results/gpu-<chip>-<date>.json and .md, and to the folder $OUT where that is set.
 Exits with 1 when a step failed.
@@ -61,8 +61,10 @@ class Run:
         self.device = os.environ.get("SACCADE_TEST_DEVICE", "cuda:0")
         self.steps: list[Step] = []
         self.figures: dict[str, object] = {}
+        self.tables: list[str] = [] # that steps made themselves, in Markdown
         self.began = time.monotonic()
         self.bin = BUILD / "tree"
+        self.data = ROOT.parent / "shared/data" # photos and models, where they are
         self.environment = os.environ | {"SACCADE_TEST_DEVICE": self.device, "PYTHONPATH": "python"}
         self.add_libraries(*(folder for folder in TOOLKIT if Path(folder).is_dir()))
 
@@ -134,6 +136,9 @@ def programs(run: Run, step: Step) -> None:
         run.add_libraries(str(run.bin / "lib"))
     else:
         configure(run, step, run.bin, "native")
+    places = [os.environ.get("SACCADE_TEST_DATA", ""), ROOT.parent / "shared/data", ROOT / "shared/data", run.bin / "data"]
+    run.data = next((Path(place) for place in places if str(place) and Path(place).is_dir()), run.data)
+    run.environment["SACCADE_TEST_DATA"] = str(run.data)
     run.environment["SACCADE_BINARY"] = str(run.bin / "saccade")
     run.environment["SACCADE_LIBRARY"] = str(run.bin / "libsaccade.so")
 
@@ -270,6 +275,29 @@ def peer(run: Run, step: Step) -> None:
     run.figures["peer"] = json.loads(answer.read_text())
 
 
+def encoder(run: Run, step: Step) -> None:
+    if importlib.util.find_spec("numpy") is None:
+        raise Missing(f"{sys.executable} has no NumPy")
+    answer, text = BUILD / "encoder.json", BUILD / "encoder.md"
+    answer.unlink(missing_ok=True)
+    extra: list[object] = []
+    if os.environ.get("SACCADE_CUDA__MODULE"):
+        extra = ["--smoke"]
+    elif run.options.quick:
+        extra = ["--batch", "1,64,512", "--seconds", 0.15]
+    if "bf16" in run.figures.get("limits", {}):
+        extra += ["--peak", run.figures["limits"]["bf16"]["value"]]
+    limit = 560 if run.options.only else 90 if run.options.quick else 240
+    try:
+        run.call(step, limit + 60, sys.executable, "bench/gpu/encoder.py", "--bench", run.bin / "bench_gpu_encoder",
+                 "--work", BUILD / "models", "--device", run.device, "--data", run.data, "--limit", limit, "--json",
+                 answer, "--markdown", text, *extra)
+    finally: # also where one network failed
+        if answer.exists():
+            run.figures["encoder"] = json.loads(answer.read_text())
+            run.tables += text.read_text().splitlines()
+
+
 # ---- what is kept --------------------------------------------------------------------------------------------------
 
 
@@ -291,6 +319,7 @@ def report_lines(run: Run, about: dict[str, str]) -> list[str]:
                  f"{p['p99_us']:.1f}", f"{peer_qps[p['batch']]:.0f}" if i == 0 and p["batch"] in peer_qps else ""]
                 for p in one["points"]]
         lines += table(["batch", "asked", "recall@10", "queries/s", "p50 us", "p99 us", "PyTorch exact"], rows)
+    lines += run.tables
     return lines
 
 
@@ -341,7 +370,7 @@ def main() -> int:
         say(f"gpu: building: {error}. Where this machine has not the libraries that README.md lists under Requirements, make\n"
             "gpu: build/gpu-pack.tar.xz with ./dev gpu --pack on one that has them, and bring it here")
         return 1
-    for work in (parity, engine, system, sanitize, resources, limits, kernels, search, peer):
+    for work in (parity, engine, system, sanitize, resources, limits, kernels, search, peer, encoder):
         run.step(work.__name__, lambda step, work=work: work(run, step))
     keep(run)
     return 1 if run.failed else 0

@@ -12,6 +12,7 @@
  * the latency.
  */
 #include "bench/gpu/clusters.h"
+#include "bench/gpu/driver.h"
 #include "engine/progress.h"
 #include "engine/saccade.h"
 #include "engine/vector_file.h"
@@ -54,27 +55,6 @@ struct point {
     size_t batch;
     double asked, recall, qps, p50_us, p99_us;
 };
-
-static void fail(const char *text)
-{
-    fprintf(stderr, "bench_gpu_search: %s\n", text);
-    exit(1);
-}
-
-static void check(sac_status st, const sac_error *err)
-{
-    if (st != SAC_OK)
-        fail(err->text);
-}
-
-static void *need(size_t count, size_t size)
-{
-    void *memory = calloc(count, size);
-
-    if (memory == NULL)
-        fail("out of memory");
-    return memory;
-}
 
 /* ---- vectors ---------------------------------------------------------------------------------------- */
 
@@ -222,19 +202,13 @@ static double recall_of(const struct set *set, const sac_query *queries)
     return (double)found / (double)(K * n);
 }
 
-static int compare_double(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 /* Batches in order, again and again: at least one round over those with a truth, and until the time is up. */
 static struct point run_batches(const sac_index *index, const struct set *set, sac_query *queries,
                                 size_t batch, double recall, double seconds)
 {
     static double times[TIMES_MAX];
     struct point out = {.batch = batch, .asked = recall};
+    struct spread spread;
     size_t searches = 0, done = 0, at = 0, enough = truth_count(set);
     double start, now;
     sac_error err;
@@ -257,9 +231,9 @@ static struct point run_batches(const sac_index *index, const struct set *set, s
     }
     out.qps = (double)done / (now - start);
     out.recall = recall_of(set, queries);
-    qsort(times, searches, sizeof *times, compare_double);
-    out.p50_us = times[searches / 2] * 1e6;
-    out.p99_us = times[searches * 99 / 100] * 1e6;
+    spread = spread_of(times, searches);
+    out.p50_us = spread.p50 * 1e6;
+    out.p99_us = spread.p99 * 1e6;
     return out;
 }
 
