@@ -290,9 +290,9 @@ typedef enum sac_schedule {
  * row, divided by 255), list-major by query and decoded residual rounded to bf16: near the cut other entries
  * may be kept within 2 e, with e = m * u / 2 or e = 2^-7 * |scale| * |q| * max |r|. They must be few: where
  * the entries around the cut differ by less than rounding moves them, the choice is by f32. The distances and
- * their order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + sum_j max |table[j]|);
- * list-major's may differ by e. (The CPU's versions give the twin's results to the bit: bytes only decide who
- * is looked at.) */
+ * their order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + sum_j max
+ * |table[j]|); list-major's may differ by e. (The CPU's versions give the twin's results to the bit: bytes
+ * only decide who is looked at.) */
 struct sac_pq_scan_args {
     sac_list_pool pool;
     sac_schedule schedule; /* one that sac_ops.pq_scan_schedules names */

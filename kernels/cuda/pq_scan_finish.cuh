@@ -172,10 +172,12 @@ static __device__ __forceinline__ void results_write(const struct query_scan *s,
 
 /* Block: the results from all of the query's entries, by the f32 table. The window takes the place that tags
  * have elsewhere. Not inlined: it would take registers from those who never come here. */
-static __device__ __attribute__((noinline)) void lists_finish(const struct query_scan *s, size_t q, uint64_t *keys,
-                                                 struct sac_reservoir_state *state)
+static __device__ __attribute__((noinline)) void
+lists_finish(const struct query_scan *s, size_t q, uint64_t *keys, struct sac_reservoir_state *state)
 {
-    const struct tables<const float> t = {query_table(s, q), NULL, NULL, NULL};
+    const struct tables<const float> t = {
+        query_table(s, q), NULL, NULL, NULL
+    };
     struct sac_reservoir r;
 
     static_assert(sizeof(struct window) <= (FINISH_ROUND + kept(1)) * sizeof(uint32_t), "no room");
@@ -187,7 +189,8 @@ static __device__ __attribute__((noinline)) void lists_finish(const struct query
 }
 
 /* A block a query: grid (1, queries). */
-static __global__ void __launch_bounds__(THREADS, 2) finish_kernel(const __grid_constant__ struct query_scan s)
+static __global__ void __launch_bounds__(THREADS, 2)
+    finish_kernel(const __grid_constant__ struct query_scan s)
 {
     SAC_SHARED_DYNAMIC(uint64_t, keys);
     __shared__ struct sac_reservoir_state state;

@@ -9,9 +9,9 @@
  * the block's threshold into its reservoir (select.cuh). What is in there in the end goes to global memory as
  * it is where it fits, with the least key of every 32. The second (pq_scan_finish.cuh): a block a query
  * selects among those minima first, reads only the groups that can matter, makes the distances of what is
- * kept exact, sorts, and scans the lists again where rounding has cut off too much. No block waits for another, nothing has to be cleared beforehand, and results do not
- * depend on timing: the candidates whose distances are made exact are the kept(depth) smallest by (rounded
- * distance, slot).
+ * kept exact, sorts, and scans the lists again where rounding has cut off too much. No block waits for
+ * another, nothing has to be cleared beforehand, and results do not depend on timing: the candidates whose
+ * distances are made exact are the kept(depth) smallest by (rounded distance, slot).
  *
  * Floors on an H200 for 64 probes of 2000 entries, 48 x 8 bits: 128 000 x 48 lookups at 3.7 T/s, 1.66 us a
  * query; 128 000 x (48 + 4) bytes at 4.3 TB/s, 1.55 us a query where no two share a list. (7.4 T/s up to 7
@@ -92,7 +92,9 @@ static __global__ void __launch_bounds__(THREADS, ALONE ? 1 : 2) scan_kernel(con
     const sac_pq_shape *pq = &s.a.pool.pq;
     const size_t q = s.first + blockIdx.y;
     float *low = (float *)(void *)((unsigned char *)levels + sac_levels_bytes(pq->m, NBITS));
-    const struct tables<level> t = {query_table(&s, q), levels, low, &rounding};
+    const struct tables<level> t = {
+        query_table(&s, q), levels, low, &rounding
+    };
     uint64_t *keys = (uint64_t *)(void *)((unsigned char *)levels + table_bytes(&s));
     struct sac_reservoir r;
 
