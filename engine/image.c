@@ -21,8 +21,8 @@ void sac_image_limits_init(sac_image_limits *limits)
 
 /* ---- formats ---------------------------------------------------------------------------------------- */
 
-typedef sac_status (*decode_fn)(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                sac_image **out, sac_error *err);
+typedef sac_status (*read_fn)(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                              sac_canvas *canvas, sac_error *err);
 
 /* A format is known by `magic` at byte `at`, and by `brand` right behind it where one is given. */
 struct format {
@@ -31,32 +31,32 @@ struct format {
     const char *magic;
     size_t magic_size;
     const char *brand;
-    decode_fn decode; /* NULL: known, and refused by name */
+    read_fn read; /* NULL: known, and refused by name */
     const char *remedy;
 };
 
 #ifdef SACCADE_WITH_PNG
-#define PNG_DECODER sac_image_decode_png
+#define PNG_READER sac_image_read_png
 #define PNG_NAME " png"
 #else
-#define PNG_DECODER NULL
+#define PNG_READER NULL
 #define PNG_NAME ""
 #endif
 #ifdef SACCADE_WITH_WEBP
-#define WEBP_DECODER sac_image_decode_webp
+#define WEBP_READER sac_image_read_webp
 #define WEBP_NAME " webp"
 #else
-#define WEBP_DECODER NULL
+#define WEBP_READER NULL
 #define WEBP_NAME ""
 #endif
 
 static const char convert[] = "convert it to JPEG";
 
 static const struct format formats[] = {
-    {"JPEG", 0, "\xff\xd8", 2, NULL, sac_image_decode_jpeg, NULL},
-    {"PNG", 0, "\x89PNG\r\n\x1a\n", 8, NULL, PNG_DECODER,
+    {"JPEG", 0, "\xff\xd8", 2, NULL, sac_image_read_jpeg, NULL},
+    {"PNG", 0, "\x89PNG\r\n\x1a\n", 8, NULL, PNG_READER,
      "rebuild saccade with libspng, or convert it to JPEG"},
-    {"WebP", 8, "WEBP", 4, NULL, WEBP_DECODER, "rebuild saccade with libwebp, or convert it to JPEG"},
+    {"WebP", 8, "WEBP", 4, NULL, WEBP_READER, "rebuild saccade with libwebp, or convert it to JPEG"},
     {"GIF", 0, "GIF8", 4, NULL, NULL, convert},
     {"BMP", 0, "BM", 2, NULL, NULL, convert},
     {"TIFF", 0, "II*\0", 4, NULL, NULL, convert},
@@ -88,16 +88,10 @@ static bool matches(const struct format *f, const uint8_t *bytes, size_t size)
            (brand_size == 0 || memcmp(bytes + brand_at, f->brand, brand_size) == 0);
 }
 
-sac_status sac_image_decode(const void *bytes, size_t size, const sac_image_limits *limits, sac_image **out,
-                            sac_error *err)
+sac_status sac_image_read(const void *bytes, size_t size, const sac_image_limits *limits, sac_canvas *canvas,
+                          sac_error *err)
 {
-    sac_image_limits defaults;
-
-    *out = NULL;
-    if (limits == NULL) {
-        sac_image_limits_init(&defaults);
-        limits = &defaults;
-    }
+    canvas->rgb = NULL;
     if (size == 0)
         return sac_fail(err, SAC_IMAGE_REJECTED, "the picture is empty: 0 bytes");
     if (size > limits->bytes)
@@ -108,13 +102,39 @@ sac_status sac_image_decode(const void *bytes, size_t size, const sac_image_limi
 
         if (!matches(f, bytes, size))
             continue;
-        if (f->decode == NULL)
+        if (f->read == NULL)
             return sac_fail(err, SAC_IMAGE_REJECTED, "%s pictures are not supported here (%s are): %s",
                             f->name, sac_image_formats(), f->remedy);
-        return f->decode(bytes, size, limits, out, err);
+        return f->read(bytes, size, limits, canvas, err);
     }
     return sac_fail(err, SAC_IMAGE_REJECTED, "%zu bytes that are no picture of a known format (%s)", size,
                     sac_image_formats());
+}
+
+static uint8_t *take_plain(void *context, size_t bytes)
+{
+    (void)context;
+    return malloc(bytes);
+}
+
+sac_status sac_image_decode(const void *bytes, size_t size, const sac_image_limits *limits, sac_image **out,
+                            sac_error *err)
+{
+    sac_canvas canvas = {.take = take_plain};
+    sac_image_limits defaults;
+    sac_status st;
+
+    *out = NULL;
+    sac_image_limits_init(&defaults);
+    st = sac_image_read(bytes, size, limits != NULL ? limits : &defaults, &canvas, err);
+    if (st == SAC_OK)
+        *out = malloc(sizeof **out);
+    if (*out == NULL) {
+        free(canvas.rgb);
+        return st != SAC_OK ? st : sac_fail(err, SAC_NO_MEMORY, "no memory for a picture");
+    }
+    **out = (sac_image){canvas.width, canvas.height, canvas.rgb};
+    return SAC_OK;
 }
 
 void sac_image_free(sac_image *image)
@@ -166,26 +186,21 @@ sac_status sac_canvas_open(sac_canvas *canvas, uint32_t width, uint32_t height, 
     bool turned = orientation >= 5; /* rows of the file are columns of the picture */
     bool from_right = orientation == 2 || orientation == 3 || orientation == 6 || orientation == 7;
     bool from_bottom = orientation == 3 || orientation == 4 || orientation == 7 || orientation == 8;
-    sac_image *image = calloc(1, sizeof *image);
     size_t bytes;
     ptrdiff_t row;
 
-    canvas->image = NULL;
-    if (image == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for a picture");
-    image->width = turned ? height : width;
-    image->height = turned ? width : height;
+    canvas->width = turned ? height : width;
+    canvas->height = turned ? width : height;
+    canvas->stored_width = width;
+    canvas->rgb = NULL;
     if (!__builtin_mul_overflow((size_t)width, (size_t)height, &bytes) &&
         !__builtin_mul_overflow(bytes, (size_t)3, &bytes))
-        image->rgb = malloc(bytes);
-    if (image->rgb == NULL) {
-        free(image);
+        canvas->rgb = canvas->take(canvas->context, bytes);
+    if (canvas->rgb == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for a picture of %ux%u", width, height);
-    }
-    row = (ptrdiff_t)image->width * 3;
-    canvas->image = image;
-    canvas->width = width;
-    canvas->origin = image->rgb + (from_right ? row - 3 : 0) + (from_bottom ? row * (image->height - 1) : 0);
+    row = (ptrdiff_t)canvas->width * 3;
+    canvas->origin =
+        canvas->rgb + (from_right ? row - 3 : 0) + (from_bottom ? row * (canvas->height - 1) : 0);
     canvas->step_x = turned ? (from_bottom ? -row : row) : (from_right ? -3 : 3);
     canvas->step_y = turned ? (from_right ? -3 : 3) : (from_bottom ? -row : row);
     return SAC_OK;
@@ -205,11 +220,12 @@ void sac_canvas_put(const sac_canvas *canvas, uint32_t y, uint32_t row_count, co
 
     if (canvas->step_x == 3) {
         for (uint32_t r = 0; r < row_count; r++)
-            memcpy(corner + (ptrdiff_t)r * canvas->step_y, rows + r * stride, (size_t)canvas->width * 3);
+            memcpy(corner + (ptrdiff_t)r * canvas->step_y, rows + r * stride,
+                   (size_t)canvas->stored_width * 3);
         return;
     }
     /* Columns outside: a turned band of rows is then written in runs of neighbouring pixels. */
-    for (uint32_t x = 0; x < canvas->width; x++)
+    for (uint32_t x = 0; x < canvas->stored_width; x++)
         for (uint32_t r = 0; r < row_count; r++)
             put_pixel(corner + (ptrdiff_t)r * canvas->step_y + (ptrdiff_t)x * canvas->step_x,
                       rows + r * stride + (size_t)x * 3);

@@ -17,16 +17,33 @@
 
 #include "engine/saccade.h"
 
-/* Decoders behind sac_image_decode(); bytes begin with their format's magic. *out as there. */
-sac_status sac_image_decode_jpeg(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                 sac_image **out, sac_error *err);
+/* The upright picture while it is filled with rows as they were stored: row y, pixel x of the file belongs
+ * at origin + y * step_y + x * step_x. Whoever wants the picture says where its memory comes from. */
+typedef struct sac_canvas {
+    uint8_t *(*take)(void *context, size_t bytes); /* NULL: there is none */
+    void *context;
+    uint8_t *rgb; /* what was taken: [height][width][3], the caller's even after a failure; else NULL */
+    uint32_t width, height; /* upright */
+
+    uint32_t stored_width;
+    uint8_t *origin;
+    ptrdiff_t step_x, step_y; /* bytes */
+} sac_canvas;
+
+/* sac_image_decode() into memory of the caller's choice: only `take` and `context` of canvas are given. */
+sac_status sac_image_read(const void *bytes, size_t size, const sac_image_limits *limits, sac_canvas *canvas,
+                          sac_error *err);
+
+/* Decoders behind it; bytes begin with their format's magic. */
+sac_status sac_image_read_jpeg(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                               sac_canvas *canvas, sac_error *err);
 #ifdef SACCADE_WITH_PNG
-sac_status sac_image_decode_png(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                sac_image **out, sac_error *err);
+sac_status sac_image_read_png(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                              sac_canvas *canvas, sac_error *err);
 #endif
 #ifdef SACCADE_WITH_WEBP
-sac_status sac_image_decode_webp(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                 sac_image **out, sac_error *err);
+sac_status sac_image_read_webp(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                               sac_canvas *canvas, sac_error *err);
 #endif
 
 /* Holds a header's numbers against sides and pixels. pixels_max: the limit that counts for this file. */
@@ -37,17 +54,7 @@ sac_status sac_image_check_size(const sac_image_limits *limits, uint32_t width, 
 int64_t sac_image_clock_ms(void);
 sac_status sac_image_overdue(const sac_image_limits *limits, sac_error *err); /* the refusal's text */
 
-/* The upright picture while it is filled with rows as they were stored: row y, pixel x of the file belongs
- * at origin + y * step_y + x * step_x. */
-typedef struct sac_canvas {
-    sac_image *image;
-    uint8_t *origin;
-    ptrdiff_t step_x, step_y; /* bytes */
-    uint32_t width;           /* of a stored row */
-} sac_canvas;
-
-/* Takes memory for a stored picture of width x height that EXIF's orientation (1..8) turns upright.
- * canvas->image is the caller's, also half filled. */
+/* Takes memory for a stored picture of width x height that EXIF's orientation (1..8) turns upright. */
 sac_status sac_canvas_open(sac_canvas *canvas, uint32_t width, uint32_t height, unsigned orientation,
                            sac_error *err);
 /* Places row_count stored rows, the first being row y. rows: RGB, stride bytes apart. Turned pictures are

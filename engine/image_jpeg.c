@@ -1,8 +1,10 @@
 /* image_jpeg.c -- JPEG through the libjpeg API, with limits at every step.
  *
  * Settings are the accurate ones (integer DCT, smooth chroma upsampling, no scaling), so pixels are what
- * Pillow, and so the training of every encoder, saw. Errors leave the library by longjmp: everything that
- * must survive the jump lives in struct reader, which the function that calls setjmp only points at.
+ * Pillow, and so the training of every encoder, saw; nvJPEG upsamples chroma in another way and gives other
+ * pixels, so beside a GPU this decoder works as well, straight into memory that the GPU copies from. Errors
+ * leave the library by longjmp: everything that must survive the jump lives in struct reader, which the
+ * function that calls setjmp only points at.
  */
 #include "engine/image.h"
 #include "engine/jpeg_header.h"
@@ -25,7 +27,7 @@ struct reader {
     const sac_image_limits *limits;
     const sac_jpeg_header *header;
     int64_t deadline_ms;
-    sac_canvas canvas;
+    sac_canvas *canvas;
     uint8_t *band; /* BAND_ROWS stored rows; NULL where rows go straight into the picture */
     sac_status status;
     sac_error *err;
@@ -139,7 +141,7 @@ static void read_rows(struct reader *r)
 
         for (JDIMENSION i = 0; i < wanted; i++)
             rows[i] = r->band != NULL ? r->band + i * stride
-                                      : r->canvas.origin + (ptrdiff_t)(first + i) * r->canvas.step_y;
+                                      : r->canvas->origin + (ptrdiff_t)(first + i) * r->canvas->step_y;
         for (JDIMENSION got = 0; got < wanted;)
             got += jpeg_read_scanlines(jpeg, rows + got, wanted - got);
         if (r->band == NULL)
@@ -147,7 +149,7 @@ static void read_rows(struct reader *r)
         if (jpeg->output_components == 4)
             for (JDIMENSION i = 0; i < wanted; i++)
                 cmyk_to_rgb(rows[i], jpeg->output_width);
-        sac_canvas_put(&r->canvas, first, wanted, r->band, stride);
+        sac_canvas_put(r->canvas, first, wanted, r->band, stride);
     }
 }
 
@@ -156,11 +158,11 @@ static sac_status take_memory(struct reader *r)
 {
     const struct jpeg_decompress_struct *jpeg = &r->jpeg;
     sac_status st =
-        sac_canvas_open(&r->canvas, jpeg->output_width, jpeg->output_height, r->header->orientation, r->err);
+        sac_canvas_open(r->canvas, jpeg->output_width, jpeg->output_height, r->header->orientation, r->err);
 
     if (st != SAC_OK)
         return st;
-    if (r->canvas.step_x != 3 || jpeg->output_components == 4) {
+    if (r->canvas->step_x != 3 || jpeg->output_components == 4) {
         r->band = malloc((size_t)BAND_ROWS * jpeg->output_width * (size_t)jpeg->output_components);
         if (r->band == NULL)
             return sac_fail(r->err, SAC_NO_MEMORY, "no memory for rows of %u pixels", jpeg->output_width);
@@ -194,15 +196,15 @@ static sac_status run(struct reader *r, const uint8_t *bytes, size_t size)
     return st;
 }
 
-sac_status sac_image_decode_jpeg(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                 sac_image **out, sac_error *err)
+sac_status sac_image_read_jpeg(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                               sac_canvas *canvas, sac_error *err)
 {
     int64_t start_ms = sac_image_clock_ms();
-    struct reader r = {.limits = limits, .err = err, .deadline_ms = start_ms + limits->milliseconds};
+    struct reader r = {
+        .limits = limits, .canvas = canvas, .err = err, .deadline_ms = start_ms + limits->milliseconds};
     sac_jpeg_header header;
     sac_status st;
 
-    *out = NULL;
     st = sac_jpeg_header_read(bytes, size, &header, err);
     if (st == SAC_OK)
         st = sac_jpeg_header_supported(&header, err);
@@ -222,10 +224,5 @@ sac_status sac_image_decode_jpeg(const uint8_t *bytes, size_t size, const sac_im
     st = run(&r, bytes, size);
     jpeg_destroy_decompress(&r.jpeg);
     free(r.band);
-    if (st != SAC_OK) {
-        sac_image_free(r.canvas.image);
-        return st;
-    }
-    *out = r.canvas.image;
-    return SAC_OK;
+    return st;
 }

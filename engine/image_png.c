@@ -14,7 +14,7 @@ struct reader {
     int64_t deadline_ms;
     uint32_t width, height;
     bool interlaced;
-    sac_canvas canvas;
+    sac_canvas *canvas;
     uint8_t *rows; /* RGBA: a band of rows; all of them where they come interlaced */
     sac_error *err;
 };
@@ -59,7 +59,7 @@ static sac_status take_memory(struct reader *r)
     r->rows = malloc(row_count * r->width * 4);
     if (r->rows == NULL)
         return sac_fail(r->err, SAC_NO_MEMORY, "no memory for %zu rows of %u pixels", row_count, r->width);
-    return sac_canvas_open(&r->canvas, r->width, r->height, orientation, r->err);
+    return sac_canvas_open(r->canvas, r->width, r->height, orientation, r->err);
 }
 
 /* Stored rows first .. first + count - 1, which lie at `rows`, go into the picture. */
@@ -69,7 +69,7 @@ static void put_band(const struct reader *r, uint8_t *rows, uint32_t first, uint
 
     for (uint32_t i = 0; i < count; i++)
         sac_image_over_white(rows + i * stride, rows + i * stride, r->width);
-    sac_canvas_put(&r->canvas, first, count, rows, stride);
+    sac_canvas_put(r->canvas, first, count, rows, stride);
 }
 
 static sac_status read_rows(struct reader *r)
@@ -99,13 +99,12 @@ static sac_status read_rows(struct reader *r)
     return SAC_OK;
 }
 
-sac_status sac_image_decode_png(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                sac_image **out, sac_error *err)
+sac_status sac_image_read_png(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                              sac_canvas *canvas, sac_error *err)
 {
-    struct reader r = {.limits = limits, .err = err};
+    struct reader r = {.limits = limits, .canvas = canvas, .err = err};
     sac_status st;
 
-    *out = NULL;
     r.deadline_ms = sac_image_clock_ms() + limits->milliseconds;
     r.png = spng_ctx_new(0);
     if (r.png == NULL)
@@ -120,10 +119,5 @@ sac_status sac_image_decode_png(const uint8_t *bytes, size_t size, const sac_ima
         st = read_rows(&r);
     spng_ctx_free(r.png);
     free(r.rows);
-    if (st != SAC_OK) {
-        sac_image_free(r.canvas.image);
-        return st;
-    }
-    *out = r.canvas.image;
-    return SAC_OK;
+    return st;
 }

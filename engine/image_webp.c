@@ -90,23 +90,21 @@ static void fill(const sac_canvas *canvas, uint8_t *pixels, uint32_t height, siz
     enum { BAND_ROWS = 16 };
 
     for (uint32_t y = 0; alpha && y < height; y++)
-        sac_image_over_white(pixels + y * stride, pixels + y * stride, canvas->width);
+        sac_image_over_white(pixels + y * stride, pixels + y * stride, canvas->stored_width);
     for (uint32_t y = 0; y < height; y += BAND_ROWS)
         sac_canvas_put(canvas, y, height - y < BAND_ROWS ? height - y : BAND_ROWS, pixels + y * stride,
                        stride);
 }
 
-sac_status sac_image_decode_webp(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
-                                 sac_image **out, sac_error *err)
+sac_status sac_image_read_webp(const uint8_t *bytes, size_t size, const sac_image_limits *limits,
+                               sac_canvas *canvas, sac_error *err)
 {
     int64_t deadline_ms = sac_image_clock_ms() + limits->milliseconds;
     WebPBitstreamFeatures features;
-    sac_canvas canvas;
     size_t stride, pixels_size;
     uint8_t *pixels;
     sac_status st;
 
-    *out = NULL;
     st = decode_status(WebPGetFeatures(bytes, size, &features), err);
     if (st == SAC_OK)
         st = check_features(&features, limits, err);
@@ -121,12 +119,10 @@ sac_status sac_image_decode_webp(const uint8_t *bytes, size_t size, const sac_im
     st = decode_pixels(bytes, size, limits, deadline_ms, features.has_alpha ? MODE_RGBA : MODE_RGB, pixels,
                        stride, pixels_size, err);
     if (st == SAC_OK)
-        st = sac_canvas_open(&canvas, (uint32_t)features.width, (uint32_t)features.height,
+        st = sac_canvas_open(canvas, (uint32_t)features.width, (uint32_t)features.height,
                              orientation_of(bytes, size), err);
-    if (st == SAC_OK) {
-        fill(&canvas, pixels, (uint32_t)features.height, stride, features.has_alpha != 0);
-        *out = canvas.image;
-    }
+    if (st == SAC_OK)
+        fill(canvas, pixels, (uint32_t)features.height, stride, features.has_alpha != 0);
     free(pixels);
     return st;
 }
