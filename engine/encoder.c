@@ -6,7 +6,6 @@
 #include "engine/vit.h"
 
 #include <assert.h>
-#include <math.h>
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +14,11 @@
 enum { BATCH_MAX = 1024 };
 
 struct sac_encoder {
-    sac_device *device;
+    sac_device *device; /* what it computes on */
     sac_encoder_options options;
-    sac_preprocess preprocess;
-    sac_vit *vit; /* NULL: the built-in descriptor */
+    sac_preparation preparation;
+    sac_workspace_pool memory; /* of the built-in descriptor's embeddings */
+    sac_vit *vit;              /* NULL: the built-in descriptor */
     uint32_t dim;
     char name[128];
     char fingerprint[2 * SAC_SHA256_BYTES + 1];
@@ -54,7 +54,7 @@ static sac_status open_builtin(sac_encoder *encoder, sac_error *err)
 {
     snprintf(encoder->name, sizeof encoder->name, "%s", SAC_DESCRIPTOR_NAME);
     encoder->dim = sac_descriptor_dim();
-    sac_descriptor_preprocess(&encoder->preprocess);
+    sac_descriptor_preprocess(&encoder->preparation.preprocess);
     return set_fingerprint(encoder, NULL, 0, SAC_DESCRIPTOR_NAME, err);
 }
 
@@ -102,7 +102,7 @@ static sac_status open_folder(sac_encoder *encoder, const char *folder, sac_dtyp
     if (st == SAC_OK)
         st = sac_weights_open(folder, &weights, &inner);
     if (st == SAC_OK) {
-        encoder->preprocess = config.preprocess;
+        encoder->preparation.preprocess = config.preprocess;
         memcpy(encoder->name, config.name, sizeof encoder->name);
         st = open_weights(encoder, &config, weights, precision, &inner);
     }
@@ -125,6 +125,10 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
     sac_encoder_options_init(&encoder->options);
     if (options != NULL)
         encoder->options = *options;
+    encoder->preparation.host = sac_device_host(device);
+    encoder->preparation.limits = encoder->options.limits;
+    sac_workspace_pool_init(&encoder->memory, encoder->device);
+    sac_picture_pool_init(&encoder->preparation.pool, encoder->device, 0);
     st = parse_precision(encoder->device, encoder->options.precision, &precision, err);
     if (st == SAC_OK && (encoder->options.batch_max == 0 || encoder->options.batch_max > BATCH_MAX))
         st = sac_fail(err, SAC_INVALID_ARGUMENT, "batch_max %u: 1 to %d", encoder->options.batch_max,
@@ -146,6 +150,8 @@ void sac_encoder_close(sac_encoder *encoder)
     if (encoder == NULL)
         return;
     sac_vit_close(encoder->vit);
+    sac_picture_pool_free(&encoder->preparation.pool);
+    sac_workspace_pool_free(&encoder->memory);
     free(encoder);
 }
 
@@ -166,7 +172,17 @@ const char *sac_encoder_fingerprint(const sac_encoder *encoder)
 
 size_t sac_encoder_pixel_bytes(const sac_encoder *encoder)
 {
-    return (size_t)encoder->preprocess.width * encoder->preprocess.height * 3;
+    return sac_preprocess_bytes(&encoder->preparation.preprocess);
+}
+
+size_t sac_encoder_pass(const sac_encoder *encoder)
+{
+    return encoder->vit != NULL ? sac_vit_pass(encoder->vit) : encoder->options.batch_max;
+}
+
+sac_device *sac_encoder_device(const sac_encoder *encoder)
+{
+    return encoder->device;
 }
 
 /* ---- prepare ---------------------------------------------------------------------------------------- */
@@ -174,161 +190,89 @@ size_t sac_encoder_pixel_bytes(const sac_encoder *encoder)
 sac_status sac_encoder_prepare(sac_encoder *encoder, const void *bytes, size_t size, const sac_crop *crop,
                                sac_prepared **out, sac_error *err)
 {
-    sac_image *image;
-    sac_status st = sac_image_decode(bytes, size, &encoder->options.limits, &image, err);
-
-    *out = NULL;
-    if (st != SAC_OK)
-        return st;
-    st = sac_encoder_prepare_image(encoder, image, crop, out, err);
-    sac_image_free(image);
-    return st;
+    return sac_prepared_read(&encoder->preparation, bytes, size, crop, out, err);
 }
 
 sac_status sac_encoder_prepare_image(sac_encoder *encoder, const sac_image *image, const sac_crop *crop,
                                      sac_prepared **out, sac_error *err)
 {
-    sac_prepared *prepared = calloc(1, sizeof *prepared);
-    sac_status st;
-
-    *out = NULL;
-    if (prepared != NULL)
-        prepared->pixels = malloc(sac_encoder_pixel_bytes(encoder));
-    if (prepared == NULL || prepared->pixels == NULL) {
-        sac_prepared_free(prepared);
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for a prepared picture");
-    }
-    st = sac_preprocess_run(encoder->device, &encoder->preprocess, image, crop, prepared->pixels, err);
-    if (st != SAC_OK) {
-        sac_prepared_free(prepared);
-        return st;
-    }
-    *out = prepared;
-    return SAC_OK;
-}
-
-void sac_prepared_free(sac_prepared *prepared)
-{
-    if (prepared == NULL)
-        return;
-    free(prepared->pixels);
-    free(prepared);
+    return sac_prepared_copy(&encoder->preparation, image, crop, out, err);
 }
 
 /* ---- embed ------------------------------------------------------------------------------------------ */
 
-/* What a submit keeps until its release. */
-struct submitted {
-    sac_embeddings shown; /* first */
-    uint32_t spoiled;
-    float rows[]; /* [n][dim] */
-};
-
-static double length_of(const float *vector, uint32_t dim)
+/* The built-in descriptor's rows, at once. */
+static sac_status describe(sac_encoder *encoder, size_t n, sac_prepared *const *pictures,
+                           sac_embeddings **out, sac_error *err)
 {
-    double sum = 0;
+    size_t bytes = sac_embeddings_bytes(n, encoder->dim);
+    sac_workspace *ws;
+    sac_status st = sac_workspace_borrow(&encoder->memory, &ws, err);
+    float *rows;
 
-    for (uint32_t i = 0; i < dim; i++)
-        sum += (double)vector[i] * (double)vector[i];
-    return sqrt(sum);
-}
-
-/* Counts what cannot be scaled. */
-static void scale_to_one(struct submitted *s, float *vector, uint32_t dim)
-{
-    double length = length_of(vector, dim);
-
-    if (!(length > 0 && isfinite(length))) {
-        s->spoiled++;
-        return;
+    if (st != SAC_OK)
+        return st;
+    rows = sac_workspace_device(ws, 1, bytes);
+    if (rows == NULL) {
+        st = sac_workspace_failure(ws);
+    } else {
+        memset(rows, 0, bytes); /* none is spoiled */
+        for (size_t i = 0; i < n; i++)
+            sac_descriptor_compute(pictures[i]->placed.pixels, rows + i * encoder->dim);
+        st = sac_embeddings_show(&encoder->memory, ws, n, encoder->dim, rows, out, err);
     }
-    for (uint32_t i = 0; i < dim; i++)
-        vector[i] = (float)(vector[i] / length);
-}
-
-static sac_status run_network(sac_encoder *encoder, size_t n, sac_prepared *const *pictures,
-                              struct submitted *s, sac_error *err)
-{
-    const uint8_t **pixels = malloc(n * sizeof *pixels);
-    struct sac_vit_input input = {.pictures = pixels};
-    sac_status st;
-
-    if (pixels == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for %zu pictures", n);
-    for (size_t i = 0; i < n; i++)
-        pixels[i] = pictures[i]->pixels;
-    st = sac_vit_embed(encoder->vit, n, &input, s->rows, NULL, err);
-    for (size_t i = 0; st == SAC_OK && i < n; i++)
-        scale_to_one(s, s->rows + i * encoder->dim, encoder->dim);
-    free(pixels);
+    if (st != SAC_OK)
+        sac_workspace_give_back(&encoder->memory, ws);
     return st;
 }
 
-size_t sac_encoder_pass(const sac_encoder *encoder)
+/* How the pictures lie, side by side: to be freed. */
+static struct sac_placed_picture *gather(size_t n, sac_prepared *const *pictures, sac_error *err)
 {
-    return encoder->options.batch_max;
+    struct sac_placed_picture *placed = malloc(n * sizeof *placed);
+
+    for (size_t i = 0; placed != NULL && i < n; i++)
+        placed[i] = pictures[i]->placed;
+    if (placed == NULL)
+        sac_fail(err, SAC_NO_MEMORY, "no memory for %zu pictures", n);
+    return placed;
 }
 
 sac_status sac_encoder_submit(sac_encoder *encoder, size_t n, sac_prepared *const *pictures,
                               sac_embeddings **out, sac_error *err)
 {
-    struct submitted *s = malloc(sizeof *s + n * encoder->dim * sizeof(float));
-    sac_status st = SAC_OK;
+    struct sac_placed_picture *placed;
+    sac_status st;
 
     assert(n > 0 && n <= sac_encoder_pass(encoder));
     *out = NULL;
-    if (s == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory for %zu embeddings", n);
-    s->spoiled = 0;
-    s->shown = (sac_embeddings){
-        .device = encoder->device, .n = n, .dim = encoder->dim, .rows = s->rows, .spoiled = &s->spoiled};
-    if (encoder->vit != NULL)
-        st = run_network(encoder, n, pictures, s, err);
-    else
-        for (size_t i = 0; i < n; i++)
-            sac_descriptor_compute(pictures[i]->pixels, s->rows + i * encoder->dim);
-    if (st != SAC_OK) {
-        free(s);
-        return st;
-    }
-    *out = &s->shown;
-    return SAC_OK;
-}
-
-sac_status sac_embeddings_fetch(sac_embeddings *embeddings, float *vectors, sac_error *err)
-{
-    uint32_t dim = embeddings->dim;
-
-    memcpy(vectors, embeddings->rows, embeddings->n * dim * sizeof *vectors);
-    for (size_t i = 0; i<embeddings->n && * embeddings->spoiled> 0; i++) {
-        double length = length_of(vectors + i * dim, dim);
-
-        if (!(length > 0 && isfinite(length)))
-            return sac_fail(err, SAC_INTERNAL, "an embedding has length %g: the model's weights are unusable",
-                            length);
-    }
-    return SAC_OK;
-}
-
-void sac_embeddings_release(sac_embeddings *embeddings)
-{
-    free(embeddings);
+    if (encoder->vit == NULL)
+        return describe(encoder, n, pictures, out, err);
+    placed = gather(n, pictures, err);
+    if (placed == NULL)
+        return SAC_NO_MEMORY;
+    st = sac_vit_submit(encoder->vit, n, &(struct sac_vit_input){.pictures = placed}, NULL, out, err);
+    free(placed);
+    return st;
 }
 
 sac_status sac_encoder_embed(sac_encoder *encoder, size_t n, sac_prepared *const *pictures, float *vectors,
                              sac_error *err)
 {
-    size_t pass = sac_encoder_pass(encoder);
-    sac_status st = SAC_OK;
+    struct sac_placed_picture *placed;
+    sac_status st;
 
-    for (size_t done = 0; st == SAC_OK && done < n; done += pass) {
-        sac_embeddings *embeddings;
-
-        st =
-            sac_encoder_submit(encoder, n - done < pass ? n - done : pass, pictures + done, &embeddings, err);
-        if (st == SAC_OK)
-            st = sac_embeddings_fetch(embeddings, vectors + done * encoder->dim, err);
-        sac_embeddings_release(embeddings);
+    if (encoder->vit == NULL) {
+        for (size_t i = 0; i < n; i++)
+            sac_descriptor_compute(pictures[i]->placed.pixels, vectors + i * encoder->dim);
+        return SAC_OK;
     }
+    if (n == 0)
+        return SAC_OK;
+    placed = gather(n, pictures, err);
+    if (placed == NULL)
+        return SAC_NO_MEMORY;
+    st = sac_vit_embed(encoder->vit, n, &(struct sac_vit_input){.pictures = placed}, vectors, NULL, err);
+    free(placed);
     return st;
 }

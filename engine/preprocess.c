@@ -75,41 +75,83 @@ static sac_status place(const sac_preprocess *p, const sac_crop *part, struct pl
     return SAC_OK;
 }
 
-sac_status sac_preprocess_run(sac_device *device, const sac_preprocess *preprocess, const sac_image *image,
-                              const sac_crop *crop, uint8_t *pixels, sac_error *err)
+size_t sac_preprocess_bytes(const sac_preprocess *preprocess)
 {
-    const struct sac_ops *ops = sac_device_ops(device);
-    size_t image_stride = (size_t)image->width * 3, stride = (size_t)preprocess->width * 3;
-    struct placement x = {0}, y = {0};
-    sac_stream *stream;
-    sac_crop part;
-    sac_status st;
+    return (size_t)preprocess->width * preprocess->height * 3;
+}
 
-    assert(sac_device_host_visible(device));
-    st = cut_crop(image, crop, &part, err);
+sac_status sac_preprocess_place(const sac_preprocess *preprocess, const sac_image *image,
+                                const sac_crop *crop, struct sac_placed_picture *out, sac_error *err)
+{
+    size_t stride = (size_t)image->width * 3;
+    struct placement x = {0}, y = {0};
+    sac_crop part;
+    sac_status st = cut_crop(image, crop, &part, err);
+
     if (st == SAC_OK)
         st = place(preprocess, &part, &x, &y, err);
     if (st != SAC_OK)
         return st;
-    struct sac_resize_args args = {
-        .from = image->rgb + part.y * image_stride + (size_t)part.x * 3,
-        .from_width = part.w,
-        .from_height = part.h,
-        .from_stride = image_stride,
-        .box = {0, 0, part.w, part.h},
+    *out = (struct sac_placed_picture){
+        .pixels = image->rgb + part.y * stride + (size_t)part.x * 3,
+        .stride = stride,
+        .width = part.w,
+        .height = part.h,
         .full_width = x.full,
         .full_height = y.full,
         .window_x = x.from,
         .window_y = y.from,
         .window_width = x.length,
         .window_height = y.length,
-        .to = pixels + y.to * stride + (size_t)x.to * 3,
+        .to_x = x.to,
+        .to_y = y.to,
+    };
+    return SAC_OK;
+}
+
+struct sac_placed_picture sac_preprocess_done(const sac_preprocess *preprocess, const uint8_t *pixels)
+{
+    uint32_t width = preprocess->width, height = preprocess->height;
+
+    return (struct sac_placed_picture){
+        .pixels = pixels,
+        .stride = (size_t)width * 3,
+        .width = width,
+        .height = height,
+        .full_width = width,
+        .full_height = height,
+        .window_width = width,
+        .window_height = height,
+    };
+}
+
+sac_status sac_preprocess_scale(sac_device *device, const sac_preprocess *preprocess,
+                                const struct sac_placed_picture *placed, uint8_t *pixels, sac_error *err)
+{
+    const struct sac_ops *ops = sac_device_ops(device);
+    size_t stride = (size_t)preprocess->width * 3;
+    struct sac_resize_args args = {
+        .from = placed->pixels,
+        .from_width = placed->width,
+        .from_height = placed->height,
+        .from_stride = placed->stride,
+        .box = {0, 0, placed->width, placed->height},
+        .full_width = placed->full_width,
+        .full_height = placed->full_height,
+        .window_x = placed->window_x,
+        .window_y = placed->window_y,
+        .window_width = placed->window_width,
+        .window_height = placed->window_height,
+        .to = pixels + placed->to_y * stride + (size_t)placed->to_x * 3,
         .to_stride = stride,
         .filter = preprocess->filter,
     };
+    sac_stream *stream;
+    sac_status st;
 
-    if (x.length < preprocess->width || y.length < preprocess->height)
-        memset(pixels, 0, stride * preprocess->height);
+    assert(sac_device_host_visible(device));
+    if (placed->window_width < preprocess->width || placed->window_height < preprocess->height)
+        memset(pixels, 0, sac_preprocess_bytes(preprocess));
     st = sac_stream_borrow(device, ops->resize_scratch(device, &args), &stream, err);
     if (st != SAC_OK)
         return st;
@@ -117,7 +159,17 @@ sac_status sac_preprocess_run(sac_device *device, const sac_preprocess *preproce
     if (st == SAC_OK)
         st = sac_stream_wait(stream);
     if (st != SAC_OK)
-        sac_fail(err, st, "resizing a picture of %ux%u failed: %s", part.w, part.h, sac_status_text(st));
+        sac_fail(err, st, "resizing a picture of %ux%u failed: %s", placed->width, placed->height,
+                 sac_status_text(st));
     sac_stream_give_back(stream);
     return st;
+}
+
+sac_status sac_preprocess_run(sac_device *device, const sac_preprocess *preprocess, const sac_image *image,
+                              const sac_crop *crop, uint8_t *pixels, sac_error *err)
+{
+    struct sac_placed_picture placed;
+    sac_status st = sac_preprocess_place(preprocess, image, crop, &placed, err);
+
+    return st == SAC_OK ? sac_preprocess_scale(device, preprocess, &placed, pixels, err) : st;
 }

@@ -29,10 +29,24 @@ typedef struct sac_preprocess {
     float mean[3], std[3]; /* of values scaled to 0..1 */
 } sac_preprocess;
 
-/* Crops, resizes and cuts image into pixels [height][width][3], which is what Pillow's crop, resize and crop
- * give. Works on a borrowed stream of device, whose memory the host can see. A picture that is smaller than
- * the input after scaling lies in the middle of zeros, as torchvision and transformers do it.
- * Errors: SAC_INVALID_ARGUMENT (crop outside the picture), SAC_NO_MEMORY. */
+/* Bytes of a picture of the input's size: [height][width][3]. */
+size_t sac_preprocess_bytes(const sac_preprocess *preprocess);
+
+/* Where image, cropped, lies in the encoder's input; nothing is computed, and out->pixels points into the
+ * image. A picture that is smaller than the input after scaling lies in the middle of zeros, as torchvision
+ * and transformers do it. crop may be NULL. Errors: SAC_INVALID_ARGUMENT (crop outside the picture). */
+sac_status sac_preprocess_place(const sac_preprocess *preprocess, const sac_image *image,
+                                const sac_crop *crop, struct sac_placed_picture *out, sac_error *err);
+
+/* The input that a placed picture gives, which is what Pillow's crop, resize and crop give. Works on a
+ * borrowed stream of device, whose memory the host can see. Errors: SAC_NO_MEMORY. */
+sac_status sac_preprocess_scale(sac_device *device, const sac_preprocess *preprocess,
+                                const struct sac_placed_picture *placed, uint8_t *pixels, sac_error *err);
+
+/* Pixels of the input's size, which need no scaling, as a placed picture. */
+struct sac_placed_picture sac_preprocess_done(const sac_preprocess *preprocess, const uint8_t *pixels);
+
+/* sac_preprocess_place() and sac_preprocess_scale(). */
 sac_status sac_preprocess_run(sac_device *device, const sac_preprocess *preprocess, const sac_image *image,
                               const sac_crop *crop, uint8_t *pixels, sac_error *err);
 

@@ -1,10 +1,9 @@
-/* vit_internal.h -- the parts of a network, shared by vit_load.c (fills them) and vit.c (runs them). */
+/* vit_internal.h -- the parts of a network, shared by vit_load.c (fills them), vit.c (runs them)
+ * and vit_pass.c (brings pictures in and embeddings out). */
 #ifndef SACCADE_VIT_INTERNAL_H
 #define SACCADE_VIT_INTERNAL_H
 
 #include "engine/vit.h"
-
-#include <pthread.h>
 
 struct sac_vit_norm {
     float *weight, *bias; /* device [width] */
@@ -25,19 +24,6 @@ struct sac_vit_head {
     struct sac_vit_norm norm;
 };
 
-/* One pass's memory; a call borrows one. */
-struct sac_vit_workspace {
-    struct sac_vit_workspace *next;
-    unsigned char *memory; /* one device buffer; what follows points into it */
-    uint8_t *pixels;       /* [batch][height][width][3] */
-    float *x;              /* [batch][tokens][width]: the residual stream */
-    void *h;               /* what goes into a product, or patches as f32 before they are tokens */
-    void *wide;            /* rows of patches, q k v, or the inside of an MLP */
-    float *pooled;         /* [batch][max(width, dim)] */
-    void *row, *row_wide;  /* like h and wide, for one token a picture */
-    struct sac_placed_picture *pictures; /* [batch]: where pixels lie */
-};
-
 struct sac_vit {
     sac_device *device;
     sac_model_config config; /* complete: what the weights told is filled in */
@@ -55,9 +41,24 @@ struct sac_vit {
     sac_linear *projection;   /* CLIP, or NULL */
     struct sac_vit_head head; /* SigLIP */
 
-    size_t scratch_bytes; /* most that an operation needs */
-    pthread_mutex_t lock;
-    struct sac_vit_workspace *idle; /* under the lock */
+    size_t pixel_bytes; /* of device memory for the pixels of a pass; 0: they are read where they are */
+    sac_workspace_pool memory; /* of passes; a call borrows one's */
+};
+
+/* One pass, and where its pieces lie. */
+struct sac_vit_pass {
+    const sac_vit *vit;
+    sac_workspace *ws;
+    const struct sac_vit_watch *watch;
+    size_t n;
+
+    const struct sac_placed_picture *pictures; /* device [n]; NULL: rows of patches are in `wide` already */
+    float *x;                                  /* [n][tokens][width]: the residual stream */
+    void *h;               /* what goes into a product, or patches as f32 before they are tokens */
+    void *wide;            /* rows of patches, q k v, or the inside of an MLP */
+    float *pooled;         /* [n][max(width, dim)], and a word */
+    void *row, *row_wide;  /* like h and wide, for one token a picture */
+    unsigned char *pixels; /* [pixel_bytes] */
 };
 
 size_t sac_vit_element(const sac_vit *vit); /* bytes of one number in the precision */
@@ -65,8 +66,16 @@ size_t sac_vit_element(const sac_vit *vit); /* bytes of one number in the precis
 /* Writes value as number i of an array in the precision; the array need not be aligned. */
 void sac_vit_store(const sac_vit *vit, void *array, size_t i, float value);
 
-/* Plans batch, scratch and the workspace; called once when everything is loaded. */
+/* vit_pass.c: with the sizes known and before weights are loaded, chooses what a pass takes and says
+ * SAC_DEVICE_MEMORY where not even a single picture would fit beside them. */
 sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err);
+/* With everything loaded, takes memory for a pass; halves it until it fits. */
+sac_status sac_vit_reserve(sac_vit *vit, sac_error *err);
+
+/* vit.c: rows of patches from count pictures, the first of which is the pass's number `first`. */
+sac_status sac_vit_cut_patches(struct sac_vit_pass *pass, size_t first, size_t count);
+/* From rows of patches, or from pass->pictures, to rows of length 1 in `pooled`. */
+sac_status sac_vit_run(struct sac_vit_pass *pass);
 
 /* vit_position.c: position embeddings [from_side^2][width] for a grid of width x height patches, by the
  * bicubic filter that the family was trained to be interpolated with. */

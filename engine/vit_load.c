@@ -641,7 +641,7 @@ static sac_status load_layers(struct loader *l)
     return st;
 }
 
-static sac_status load_all(struct loader *l)
+static sac_status load_all(struct loader *l, uint32_t batch_max)
 {
     const char *unknown;
     sac_status st = SAC_OK;
@@ -651,6 +651,8 @@ static sac_status load_all(struct loader *l)
         st = measure_timm(l);
     if (st == SAC_OK)
         st = count_tokens(l);
+    if (st == SAC_OK)
+        st = sac_vit_plan(l->vit, batch_max, l->err);
     if (st == SAC_OK)
         st = load_layers(l);
     if (st != SAC_OK)
@@ -676,13 +678,14 @@ sac_status sac_vit_open(sac_device *device, const sac_model_config *config, sac_
     vit->device = device;
     vit->config = *config;
     vit->precision = precision;
-    pthread_mutex_init(&vit->lock, NULL);
+    sac_workspace_pool_init(&vit->memory, device);
+    vit->memory.share = SIZE_MAX; /* what a pass takes is planned */
     st = sac_stream_borrow(device, 0, &loader.stream, err);
     if (st == SAC_OK)
-        st = load_all(&loader);
+        st = load_all(&loader, batch_max);
     sac_stream_give_back(loader.stream);
     if (st == SAC_OK)
-        st = sac_vit_plan(vit, batch_max, err);
+        st = sac_vit_reserve(vit, err);
     if (st != SAC_OK) {
         sac_vit_close(vit);
         return st;

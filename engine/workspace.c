@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 enum { DEVICE, HOST };
-#define ALIGNMENT 64u
 #define BLOCK_BYTES ((size_t)64 << 10) /* of a block at least */
 /* What a search should get by with: bounded by caches on the CPU, by the budget on a GPU. */
 #define SHARE_BYTES ((size_t)64 << 20)
@@ -158,6 +157,22 @@ void sac_workspace_reset(sac_workspace *ws)
         (void)block_make(ws->device, bytes, &ws->blocks, NULL); /* tried again when needed */
 }
 
+sac_status sac_workspace_fit(sac_workspace *ws, size_t device_bytes, size_t host_bytes)
+{
+    const size_t bytes[2] = {[DEVICE] = device_bytes, [HOST] = host_bytes};
+    sac_workspace_block *block = ws->blocks;
+
+    if (block != NULL && block->bytes[DEVICE] >= device_bytes && block->bytes[HOST] >= host_bytes)
+        return SAC_OK;
+    assert(block == NULL || (block->below == NULL && block->used[DEVICE] + block->used[HOST] == 0));
+    sac_recorded_free(ws); /* it addresses memory that goes now */
+    ws->generation++;
+    ws->blocks = NULL;
+    if (block != NULL)
+        block_free(ws->device, block);
+    return block_make(ws->device, bytes, &ws->blocks, ws->err);
+}
+
 void sac_workspace_place(const sac_workspace *ws, uint64_t place[3])
 {
     place[0] = ws->generation;
@@ -201,7 +216,7 @@ static void *take(sac_workspace *ws, int kind, size_t count, size_t size)
                               "%zu times %zu bytes are beyond any memory", count, size);
         return NULL;
     }
-    bytes = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT; /* never nothing */
+    bytes = sac_piece_bytes(bytes);
     if (ws->blocks == NULL || ws->blocks->bytes[kind] - ws->blocks->used[kind] < bytes) {
         size_t sizes[2] = {BLOCK_BYTES, BLOCK_BYTES};
         sac_workspace_block *block = NULL;
@@ -284,15 +299,22 @@ sac_status sac_workspace_wait(sac_workspace *ws)
     return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "the device failed: %s", sac_status_text(st));
 }
 
-sac_status sac_workspace_follow(sac_workspace *ws, sac_workspace *other)
+sac_status sac_workspace_done(sac_workspace *ws, sac_event **out)
 {
     sac_status st = SAC_OK;
 
-    if (other->done == NULL)
-        st = sac_event_open(other->device, &other->done, ws->err);
-    if (st == SAC_OK)
-        st = sac_event_record(other->done, other->stream);
-    return st == SAC_OK ? sac_stream_await(ws->stream, other->done) : st;
+    if (ws->done == NULL)
+        st = sac_event_open(ws->device, &ws->done, ws->err);
+    *out = ws->done;
+    return st == SAC_OK ? sac_event_record(ws->done, ws->stream) : st;
+}
+
+sac_status sac_workspace_follow(sac_workspace *ws, sac_workspace *other)
+{
+    sac_event *done;
+    sac_status st = sac_workspace_done(other, &done);
+
+    return st == SAC_OK ? sac_stream_await(ws->stream, done) : st;
 }
 
 /* ---- operations ------------------------------------------------------------------------------------- */
@@ -347,5 +369,9 @@ SAC_RUN(list_move)
 SAC_RUN_WITH_SCRATCH(probe)
 SAC_RUN(pq_table)
 SAC_RUN_WITH_SCRATCH(pq_scan)
+SAC_RUN_WITH_SCRATCH(patchify)
 SAC_RUN_WITH_SCRATCH(linear)
+SAC_RUN(layer_norm)
+SAC_RUN_WITH_SCRATCH(attention)
+SAC_RUN(tokens)
 SAC_RUN(unit_rows)

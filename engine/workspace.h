@@ -23,12 +23,13 @@ typedef struct sac_shape {
     uint64_t words[8];
 } sac_shape;
 
-#define SAC_RECORDED_MAX 24u
+#define SAC_RECORDED_MAX 64u
 
 typedef struct sac_recorded {
     sac_shape shape;
     sac_recording *recording; /* NULL: not yet */
     bool refused;             /* it could not be recorded */
+    uint64_t wanted_at;       /* the last time, in times that anything was */
 } sac_recorded;
 
 typedef struct sac_workspace {
@@ -44,7 +45,8 @@ typedef struct sac_workspace {
     uint64_t generation; /* goes up when memory comes or goes: what was recorded before is of no use then */
     bool recording;      /* no memory may come now */
     sac_recorded recorded[SAC_RECORDED_MAX];
-    uint32_t recorded_count; /* ever */
+    uint32_t recorded_count;
+    uint64_t wanted_count;
     struct sac_workspace *idle_next;
 } sac_workspace;
 
@@ -68,6 +70,16 @@ void sac_workspace_reset(sac_workspace *ws);
 
 /* Where the next pieces will be: the same for the same requests after a reset, until memory comes or goes. */
 void sac_workspace_place(const sac_workspace *ws, uint64_t place[3]);
+
+/* Bytes that a piece of so many takes. */
+static inline size_t sac_piece_bytes(size_t bytes)
+{
+    return (bytes + 64) / 64 * 64; /* never nothing */
+}
+
+/* For a workspace whose pieces are all forgotten: memory for pieces of so many bytes in all, as one block.
+ * What it had goes first where that is not enough, so that the two never stand side by side. */
+sac_status sac_workspace_fit(sac_workspace *ws, size_t device_bytes, size_t host_bytes);
 
 /* What is in use now, and going back to that once the stream is done with the rest: for pieces of a loop's
  * body. */
@@ -106,6 +118,9 @@ sac_status sac_span_pull(sac_workspace *ws, const sac_span *span);  /* the same;
 /* Returns when everything put on the stream is done. */
 sac_status sac_workspace_wait(sac_workspace *ws);
 
+/* A mark behind everything on the workspace's stream; the workspace's, and moved by the next call. */
+sac_status sac_workspace_done(sac_workspace *ws, sac_event **out);
+
 /* What is put on ws's stream from now on runs after what `other` has on its stream; the host does not wait.
  */
 sac_status sac_workspace_follow(sac_workspace *ws, sac_workspace *other);
@@ -127,7 +142,11 @@ sac_status sac_run_list_move(sac_workspace *ws, const struct sac_list_move_args 
 sac_status sac_run_probe(sac_workspace *ws, const struct sac_probe_args *a);
 sac_status sac_run_pq_table(sac_workspace *ws, const struct sac_pq_table_args *a);
 sac_status sac_run_pq_scan(sac_workspace *ws, const struct sac_pq_scan_args *a);
+sac_status sac_run_patchify(sac_workspace *ws, const struct sac_patchify_args *a);
 sac_status sac_run_linear(sac_workspace *ws, const struct sac_linear_args *a);
+sac_status sac_run_layer_norm(sac_workspace *ws, const struct sac_layer_norm_args *a);
+sac_status sac_run_attention(sac_workspace *ws, const struct sac_attention_args *a);
+sac_status sac_run_tokens(sac_workspace *ws, const struct sac_tokens_args *a);
 sac_status sac_run_unit_rows(sac_workspace *ws, const struct sac_unit_rows_args *a);
 
 #endif
