@@ -424,7 +424,7 @@ struct sac_attention_args {
     size_t q_stride, kv_stride; /* elements from token to token */
     size_t n;                   /* pictures */
     uint32_t q_tokens, kv_tokens, heads, head_dim;
-    float scale;
+    float scale;     /* > 0 */
     sac_dtype dtype; /* of q, k, v and y: SAC_F32 or SAC_BF16; sums in f32 */
     void *y;         /* [n][q_tokens][heads * head_dim] */
 };

@@ -207,16 +207,19 @@ static __m512 power_of_two(__m512 t)
 static float exponentials(float *scores, uint32_t tokens, uint32_t padded, float scale, uint16_t *to)
 {
     const __m512 factor = _mm512_set1_ps(scale * 1.44269504f);
-    __m512 highest = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps(), shift;
+    __m512 highest = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
 
     for (uint32_t t = tokens; t < padded; t++)
         scores[t] = -INFINITY;
     for (uint32_t t = 0; t < padded; t += TILE)
         highest = _mm512_max_ps(highest, _mm512_load_ps(scores + t));
-    shift = _mm512_mul_ps(_mm512_set1_ps(_mm512_reduce_max_ps(highest)), factor);
+    highest = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
     for (uint32_t t = 0; t < padded; t += 2 * TILE) {
-        __m512 a = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + t), factor, shift));
-        __m512 b = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + t + TILE), factor, shift));
+        /* The difference first: of large scores a product's rounding alone is more than an exponent holds. */
+        __m512 below_a = _mm512_sub_ps(_mm512_load_ps(scores + t), highest);
+        __m512 below_b = _mm512_sub_ps(_mm512_load_ps(scores + t + TILE), highest);
+        __m512 a = power_of_two(_mm512_mul_ps(below_a, factor));
+        __m512 b = power_of_two(_mm512_mul_ps(below_b, factor));
 
         sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
         _mm512_store_si512(to + t, (__m512i)_mm512_cvtne2ps_pbh(b, a));

@@ -143,6 +143,8 @@ void sac_linear_close_cuda(sac_linear *linear);
 sac_status sac_linear_cuda(sac_stream *s, const struct sac_linear_args *a);
 size_t sac_linear_scratch_cuda(const sac_device *d, const struct sac_linear_args *a);
 sac_status sac_layer_norm_cuda(sac_stream *s, const struct sac_layer_norm_args *a);
+sac_status sac_attention_cuda(sac_stream *s, const struct sac_attention_args *a);
+size_t sac_attention_scratch_cuda(const sac_device *d, const struct sac_attention_args *a);
 sac_status sac_tokens_cuda(sac_stream *s, const struct sac_tokens_args *a);
 sac_status sac_unit_rows_cuda(sac_stream *s, const struct sac_unit_rows_args *a);
 

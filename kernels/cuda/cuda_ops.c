@@ -32,6 +32,8 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->linear = sac_linear_cuda;
     ops->linear_scratch = sac_linear_scratch_cuda;
     ops->layer_norm = sac_layer_norm_cuda;
+    ops->attention = sac_attention_cuda;
+    ops->attention_scratch = sac_attention_scratch_cuda;
     ops->tokens = sac_tokens_cuda;
     ops->unit_rows = sac_unit_rows_cuda;
 }

@@ -13,6 +13,10 @@ set(SACCADE_CUDA_SHARED # the module's own copies of what it shares with the lib
 )
 set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/assign.cu
+  ${CMAKE_CURRENT_LIST_DIR}/attention.cu
+  ${CMAKE_CURRENT_LIST_DIR}/attention_plain.cu
+  ${CMAKE_CURRENT_LIST_DIR}/attention_pool.cu
+  ${CMAKE_CURRENT_LIST_DIR}/attention_tile.cu
   ${CMAKE_CURRENT_LIST_DIR}/cluster_sums.cu
   ${CMAKE_CURRENT_LIST_DIR}/gather_distances.cu
   ${CMAKE_CURRENT_LIST_DIR}/layer_norm.cu

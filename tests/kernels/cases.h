@@ -59,6 +59,7 @@ union kernel_args {
     struct sac_patchify_args patchify;
     struct sac_linear_args linear;
     struct sac_layer_norm_args layer_norm;
+    struct sac_attention_args attention;
     struct sac_tokens_args tokens;
     struct sac_unit_rows_args unit_rows;
 };
@@ -171,6 +172,6 @@ double kernel_dot(const float *x, const float *y, uint32_t dim);
 
 extern const struct kernel_op norms_op, assign_op, cluster_sums_op, nearest_op, gather_distances_op,
     select_op, merge_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op,
-    pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op, unit_rows_op, patchify_op;
+    pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op, unit_rows_op, patchify_op, attention_op;
 
 #endif
