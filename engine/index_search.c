@@ -1,9 +1,11 @@
 /* Searching: a batch is cut into tiles of bounded memory; the queries of a tile share each operation, and
  * each has settings of its own. Whatever finds candidates, their distances to the query are then computed one
  * by one from the stored vectors, so a query's answer does not depend on its batch. */
+#include "engine/index_search.h"
 #include "engine/recorded.h"
 #include "engine/tile.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -14,9 +16,10 @@
 /* Where a query allows no more labels than this, those are compared one by one: no list is read. */
 #define CHOSEN_MAX SAC_DEPTH_MAX
 
-/* ---- checking and preparing ------------------------------------------------------------------------- */
+/* ---- checking ------------------------------------------------------------------------- */
 
-static sac_status check_query(const sac_index *index, const sac_query *q, size_t i, sac_error *err)
+static sac_status check_query(const sac_index *index, const sac_query *q, size_t i, bool has_row,
+                              sac_error *err)
 {
     if (q->k < 1 || q->k > SAC_K_MAX)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu: k=%u; use 1 to %u", i, q->k, SAC_K_MAX);
@@ -31,35 +34,15 @@ static sac_status check_query(const sac_index *index, const sac_query *q, size_t
     if (q->allow == NULL && q->allow_count != 0)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu allows %zu labels that are not given", i,
                         q->allow_count);
-    if (q->vector == NULL || q->hits == NULL)
+    if ((q->vector == NULL && !has_row) || q->hits == NULL)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "query %zu has no vector or no room for hits", i);
-    return sac_index_check_vector(index, q->vector, "query", i, err);
+    return has_row ? SAC_OK : sac_index_check_vector(index, q->vector, "query", i, err);
 }
 
-static sac_status prepare(sac_tile *tile)
+/* Rows that are there already are not pushed: another recording. */
+static uint64_t shape_kind(const sac_tile *tile, uint64_t search)
 {
-    const sac_team *team = tile->team;
-    uint32_t dim = tile->index->dim;
-
-    tile->x = sac_workspace_host(team->ws[0], team->count, sizeof *tile->x);
-    tile->found = sac_workspace_host(team->ws[0], team->count, sizeof *tile->found);
-    if (tile->x == NULL || tile->found == NULL)
-        return sac_workspace_failure(team->ws[0]);
-    for (uint32_t s = 0; s < team->count; s++) {
-        if (!sac_workspace_span(team->ws[s], tile->n, dim * sizeof(float), &tile->x[s]))
-            return sac_workspace_failure(team->ws[s]);
-        for (size_t i = 0; i < tile->n; i++)
-            sac_index_copy_vector(tile->index, tile->queries[i]->vector, (float *)tile->x[s].host + i * dim);
-    }
-    return SAC_OK;
-}
-
-static sac_status look_up_allowed(sac_tile *tile)
-{
-    tile->allowed = sac_workspace_host(tile->team->ws[0], tile->n, sizeof(sac_allowed *));
-    if (tile->allowed == NULL)
-        return sac_workspace_failure(tile->team->ws[0]);
-    return sac_allowed_make(tile->team, &tile->index->labels, tile->queries, tile->n, tile->allowed);
+    return search << 1 | (tile->rows != NULL);
 }
 
 /* ---- exact search ----------------------------------------------------------------------------------- */
@@ -122,7 +105,7 @@ static sac_status submit_exact(void *context)
     sac_status st = sac_span_push(ws, &s->counts);
 
     if (st == SAC_OK)
-        st = sac_span_push(ws, &tile->x[s->shard]);
+        st = sac_tile_push(tile, s->shard);
     if (st == SAC_OK)
         st = sac_vectors_nearest(vectors, ws, distance, tile->n, x, index->labels.live[s->shard].copy,
                                  sac_labels_slots_of(&index->labels, s->shard), s->filters, s->width,
@@ -139,7 +122,7 @@ static sac_status submit_exact(void *context)
 static sac_status exact_pass_on(const sac_tile *tile, uint32_t shard, uint32_t width)
 {
     struct exact_search s;
-    sac_shape shape = {{2, sac_index_layout(tile->index, shard), tile->n << 32 | width,
+    sac_shape shape = {{shape_kind(tile, 2), sac_index_layout(tile->index, shard), tile->n << 32 | width,
                         sac_labels_slots_of(&tile->index->labels, shard)}};
     sac_status st = prepare_exact(tile, shard, width, &s);
 
@@ -168,10 +151,10 @@ static sac_status search_exactly(sac_tile *tile)
 {
     uint32_t live = tile->index->labels.live_count, limit = live < SAC_DEPTH_MAX ? live : SAC_DEPTH_MAX;
     bool cut = true;
-    sac_status st = look_up_allowed(tile);
+    sac_status st = sac_tile_allow(tile);
 
     if (st == SAC_OK)
-        st = prepare(tile);
+        st = sac_tile_prepare(tile);
     for (uint32_t width = sac_ranking_keep(tile); st == SAC_OK && cut; width *= 4) {
         uint32_t taken = width < limit ? width : limit;
         st = exact_pass(tile, taken, &cut);
@@ -230,7 +213,7 @@ static sac_status submit_chosen(const sac_tile *tile, uint32_t shard, const stru
     if (st == SAC_OK)
         st = sac_span_push(ws, &s->counts);
     if (st == SAC_OK)
-        st = sac_span_push(ws, &tile->x[shard]);
+        st = sac_tile_push(tile, shard);
     return st == SAC_OK ? sac_ranking_submit(tile, shard, &s->ranking) : st;
 }
 
@@ -239,7 +222,7 @@ static sac_status search_chosen(sac_tile *tile)
     uint32_t shards = tile->team->count, stride = 1, found;
     struct chosen_search *searches = sac_workspace_host(tile->team->ws[0], shards, sizeof *searches);
     const sac_ranking *rankings[SAC_SHARDS_MAX];
-    sac_status st = searches == NULL ? sac_workspace_failure(tile->team->ws[0]) : prepare(tile);
+    sac_status st = searches == NULL ? sac_workspace_failure(tile->team->ws[0]) : sac_tile_prepare(tile);
 
     for (size_t i = 0; i < tile->n; i++)
         if (tile->queries[i]->allow_count > stride)
@@ -320,7 +303,7 @@ static sac_status submit_lists(void *context)
     struct list_search *s = context;
     const sac_tile *tile = s->tile;
     sac_workspace *ws = tile->team->ws[s->shard];
-    sac_status st = sac_span_push(ws, &tile->x[s->shard]);
+    sac_status st = sac_tile_push(tile, s->shard);
 
     if (st == SAC_OK)
         st = sac_ivf_submit(tile->index->shards[s->shard].ivf, ws, &s->batch);
@@ -332,7 +315,8 @@ static sac_status submit_lists_or_play(struct list_search *s)
 {
     const sac_tile *tile = s->tile;
     const sac_ivf_batch *batch = &s->batch;
-    sac_shape shape = {{1, sac_index_layout(tile->index, s->shard), tile->n << 32 | batch->width,
+    sac_shape shape = {{shape_kind(tile, 1), sac_index_layout(tile->index, s->shard),
+                        tile->n << 32 | batch->width,
                         (uint64_t)batch->stride << 32 | tile->found[s->shard].stride,
                         (uint64_t)batch->schedule << 1 | (s->ranking.coded != NULL)}};
 
@@ -346,7 +330,7 @@ static sac_status submit_widest(struct list_search *s)
 {
     const sac_tile *tile = s->tile;
     sac_workspace *ws = tile->team->ws[s->shard];
-    sac_status st = sac_span_push(ws, &tile->x[s->shard]);
+    sac_status st = sac_tile_push(tile, s->shard);
 
     if (st == SAC_OK)
         st = sac_ivf_submit_widest(tile->index->shards[s->shard].ivf, ws, tile->plans, &s->batch);
@@ -412,7 +396,7 @@ static sac_status list_pass(sac_tile *tile, uint32_t width)
 {
     const sac_team *team = tile->team;
     struct list_search *searches = sac_workspace_host(team->ws[0], team->count, sizeof *searches);
-    sac_status st = searches == NULL ? sac_workspace_failure(team->ws[0]) : prepare(tile);
+    sac_status st = searches == NULL ? sac_workspace_failure(team->ws[0]) : sac_tile_prepare(tile);
 
     for (uint32_t s = 0; st == SAC_OK && s < team->count; s++) {
         st = prepare_lists(tile, s, width, &searches[s]);
@@ -447,7 +431,7 @@ static sac_status search_widest(const sac_tile *tile, size_t i)
 static sac_status search_lists(sac_tile *tile)
 {
     uint32_t width = 1;
-    sac_status st = look_up_allowed(tile);
+    sac_status st = sac_tile_allow(tile);
 
     tile->plans = sac_workspace_host(tile->team->ws[0], tile->n, sizeof *tile->plans);
     if (st != SAC_OK || tile->plans == NULL)
@@ -491,20 +475,29 @@ static size_t tile_limit(const sac_index *index, const sac_workspace *ws, enum k
     return tables < limit ? tables : limit;
 }
 
+/* What one call asks. */
+struct call {
+    const sac_index *index;
+    sac_team team;
+    sac_query *queries;
+    size_t n;
+    const sac_embeddings *rows; /* as in sac_tile */
+    size_t limit;               /* queries that a tile may have, after memory was short */
+};
+
 /* Searches the next tile of those queries of a kind from *next on, and moves *next past it. The index is
  * locked for reading. */
-static sac_status search_tile(const sac_index *index, const sac_team *team, sac_query *queries, size_t n,
-                              enum kind kind, size_t limit, size_t *next)
+static sac_status search_tile(const struct call *c, enum kind kind, size_t limit, size_t *next)
 {
-    sac_tile tile = {.index = index, .team = team};
+    sac_tile tile = {.index = c->index, .team = &c->team, .rows = c->rows, .asked = c->queries};
 
-    limit = limit < n ? limit : n;
-    tile.queries = sac_workspace_host(team->ws[0], limit, sizeof(sac_query *));
+    limit = limit < c->n ? limit : c->n;
+    tile.queries = sac_workspace_host(c->team.ws[0], limit, sizeof(sac_query *));
     if (tile.queries == NULL)
-        return sac_workspace_failure(team->ws[0]);
-    for (; *next < n && tile.n < limit; ++*next)
-        if (kind_of(index, &queries[*next]) == kind)
-            tile.queries[tile.n++] = &queries[*next];
+        return sac_workspace_failure(c->team.ws[0]);
+    for (; *next < c->n && tile.n < limit; ++*next)
+        if (kind_of(c->index, &c->queries[*next]) == kind)
+            tile.queries[tile.n++] = &c->queries[*next];
     if (tile.n == 0)
         return SAC_OK;
     return kind == EXACTLY  ? search_exactly(&tile)
@@ -512,24 +505,24 @@ static sac_status search_tile(const sac_index *index, const sac_team *team, sac_
                             : search_lists(&tile);
 }
 
-static sac_status search_locked(const sac_index *index, const sac_team *team, sac_query *queries, size_t n,
-                                enum kind kind, size_t *limit, size_t *next)
+static sac_status search_locked(struct call *c, enum kind kind, size_t *next)
 {
+    const sac_index *index = c->index;
     size_t first = *next, most;
     sac_status st;
 
     if (!index->trained && !index->spec.automatic)
-        return sac_fail(team->ws[0]->err, SAC_INVALID_ARGUMENT,
+        return sac_fail(c->team.ws[0]->err, SAC_INVALID_ARGUMENT,
                         "the index is not trained: train it and add vectors first");
     if (index->labels.live_count == 0 || (kind < CHOSEN && sac_index_ivf(index) == NULL)) {
-        *next = n;
+        *next = c->n;
         return SAC_OK;
     }
-    most = tile_limit(index, team->ws[0], kind);
-    most = most < *limit ? most : *limit;
-    st = search_tile(index, team, queries, n, kind, most, next);
+    most = tile_limit(index, c->team.ws[0], kind);
+    most = most < c->limit ? most : c->limit;
+    st = search_tile(c, kind, most, next);
     if (most > 1 && (st == SAC_DEVICE_MEMORY || st == SAC_NO_MEMORY)) { /* again, with half as many */
-        *limit = (most < n ? most : n) / 2;
+        c->limit = (most < c->n ? most : c->n) / 2;
         *next = first;
         return SAC_OK;
     }
@@ -546,30 +539,72 @@ static unsigned kinds_of(const sac_query *queries, size_t n)
     return kinds;
 }
 
-sac_status sac_index_search(const sac_index *shared, sac_query *queries, size_t n, sac_error *err)
+/* Whatever comes now, no stream is waited for before the rows are there. */
+static sac_status await_rows(const struct call *c)
 {
-    sac_index *index = (sac_index *)shared; /* for its locks and idle workspaces only */
-    sac_team team;
-    size_t limit = SIZE_MAX;
+    sac_status st = SAC_OK;
+
+    for (uint32_t s = 0; st == SAC_OK && c->rows != NULL && s < c->team.count; s++)
+        st = sac_stream_await(c->team.ws[s]->stream, c->rows->ready);
+    return st == SAC_OK
+               ? SAC_OK
+               : sac_fail(c->team.ws[0]->err, st, "cannot wait for embeddings: %s", sac_status_text(st));
+}
+
+static sac_status search(sac_index *index, sac_query *queries, size_t n, const sac_embeddings *rows,
+                         sac_error *err)
+{
+    struct call c = {.index = index, .queries = queries, .n = n, .rows = rows, .limit = SIZE_MAX};
+    unsigned kinds = kinds_of(queries, n);
     sac_status st = SAC_OK;
 
     for (size_t i = 0; st == SAC_OK && i < n; i++) {
         queries[i].hit_count = 0;
-        st = check_query(index, &queries[i], i, err);
+        st = check_query(index, &queries[i], i, rows != NULL, err);
     }
     if (st == SAC_OK)
-        st = sac_index_team(index, &team, err);
+        st = sac_index_team(index, &c.team, err);
     if (st != SAC_OK)
         return st;
+    st = await_rows(&c);
     for (enum kind kind = 0; kind < KINDS; kind++)
-        for (size_t next = (kinds_of(queries, n) >> kind & 1) != 0 ? 0 : n; st == SAC_OK && next < n;) {
+        for (size_t next = (kinds >> kind & 1) != 0 ? 0 : n; st == SAC_OK && next < n;) {
             pthread_rwlock_rdlock(&index->lock);
-            st = search_locked(index, &team, queries, n, kind, &limit, &next);
+            st = search_locked(&c, kind, &next);
             pthread_rwlock_unlock(&index->lock);
-            sac_team_reset(&team);
+            sac_team_reset(&c.team);
         }
-    sac_team_give_back(&team);
+    sac_team_give_back(&c.team);
     return st;
+}
+
+/* ---- public ----------------------------------------------------------------------------------------- */
+
+sac_status sac_index_search(const sac_index *index, sac_query *queries, size_t n, sac_error *err)
+{
+    return search((sac_index *)index, queries, n, NULL, err); /* for its locks and idle workspaces only */
+}
+
+bool sac_index_takes_rows_of(const sac_index *index, const sac_device *device)
+{
+    for (uint32_t s = 0; s < index->shard_count; s++)
+        if (index->shards[s].device == device)
+            return true;
+    return sac_device_host_visible(device);
+}
+
+sac_status sac_index_search_rows(const sac_index *index, sac_query *queries, size_t n,
+                                 const sac_embeddings *rows, sac_error *err)
+{
+    sac_status st;
+
+    assert(rows->dim == index->dim && rows->n >= n && sac_index_takes_rows_of(index, rows->device));
+    if (!sac_device_host_visible(rows->device))
+        return search((sac_index *)index, queries, n, rows, err);
+    st = sac_rows_check(*rows->spoiled, err);
+    for (size_t i = 0; i < n; i++)
+        queries[i].vector = rows->rows + i * rows->dim;
+    return st == SAC_OK ? sac_index_search(index, queries, n, err) : st;
 }
 
 void sac_query_init(sac_query *query)

@@ -64,7 +64,7 @@ typedef struct sac_ivf_entries {
     const float *bias;    /* device */
 } sac_ivf_entries;
 
-/* Codes n rows [n][dim], whose host side is filled too. Changes nothing: searches may run. */
+/* Codes n rows [n][dim] that the device has. Changes nothing: searches may run. */
 sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
                           sac_ivf_entries *out);
 
@@ -102,9 +102,9 @@ typedef struct sac_ivf_batch {
     sac_span held; /* u32 [n]: entries in the lists that were probed */
 } sac_ivf_batch;
 
-/* Takes pieces and fills in what the host knows; nothing is put on the stream. x: [n][dim], its host side
- * filled. width: lists that a query may probe at least; as many as the largest nprobe in any case, up to
- * SAC_PROBES_MAX. A query that needs more than what is probed is told by sac_ivf_is_short(). */
+/* Takes pieces and fills in what the host knows; nothing is put on the stream. x: [n][dim]. width: lists that
+ * a query may probe at least; as many as the largest nprobe in any case, up to SAC_PROBES_MAX. A query that
+ * needs more than what is probed is told by sac_ivf_is_short(). */
 sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
                            const sac_ivf_query *queries, uint32_t width, sac_ivf_batch *out);
 

@@ -57,15 +57,19 @@ sac_status sac_rotation_prepare(const sac_rotation *rotation, sac_workspace *ws,
         *y = *x;
         return SAC_OK;
     }
-    if (!sac_workspace_span(ws, n, rotation->out * sizeof(float), y))
-        return sac_workspace_failure(ws);
-    if (rotation->matrix != NULL)
-        return SAC_OK;
-    memset(y->host, 0, y->bytes);
-    for (size_t i = 0; i < n; i++)
-        memcpy((float *)y->host + i * rotation->out, (const float *)x->host + i * rotation->in,
-               rotation->in * sizeof(float));
-    return SAC_OK;
+    return sac_workspace_span(ws, n, rotation->out * sizeof(float), y) ? SAC_OK : sac_workspace_failure(ws);
+}
+
+static sac_status append_zeros(const sac_rotation *rotation, sac_workspace *ws, size_t n, const float *x,
+                               float *y)
+{
+    size_t from = rotation->in * sizeof(float), to = rotation->out * sizeof(float);
+    sac_status st = sac_stream_clear(ws->stream, y, n * to);
+
+    if (st == SAC_OK)
+        st = sac_stream_copy_rows(ws->stream, y, to, x, from, from, n);
+    return st == SAC_OK ? SAC_OK
+                        : sac_fail(ws->err, st, "cannot append zeros to vectors: %s", sac_status_text(st));
 }
 
 sac_status sac_rotation_run(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
@@ -73,7 +77,7 @@ sac_status sac_rotation_run(const sac_rotation *rotation, sac_workspace *ws, siz
 {
     if (rotation->matrix != NULL)
         return run_linear(ws, rotation->linear, n, x->device, y->device);
-    return y->device == x->device ? SAC_OK : sac_span_push(ws, y);
+    return y->device == x->device ? SAC_OK : append_zeros(rotation, ws, n, x->device, y->device);
 }
 
 sac_status sac_rotation_apply(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,

@@ -23,12 +23,13 @@ sac_status sac_rotation_open(sac_rotation *rotation, sac_device *device, uint32_
                              const float *matrix, sac_error *err);
 void sac_rotation_close(sac_rotation *rotation); /* zero-initialised is allowed */
 
-/* *y is x itself where nothing changes, else a new piece of the workspace [n][out]; zeros are appended here
- * and now, on the host. Puts nothing on the stream. */
+/* *y is x itself where nothing changes, else a new piece of the workspace [n][out]. Puts nothing on the
+ * stream. */
 sac_status sac_rotation_prepare(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
                                 sac_span *y);
 
-/* Computes *y on the device. Not waited for: y->host does not hold it yet where there is a matrix. */
+/* Computes *y from what the device has of *x. Not waited for, and not fetched: y->host does not hold it yet.
+ */
 sac_status sac_rotation_run(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
                             const sac_span *y);
 

@@ -1,58 +1,5 @@
 #include "engine/tile.h"
 
-uint32_t sac_tile_k(const sac_tile *tile)
-{
-    uint32_t k = 0;
-
-    for (size_t i = 0; i < tile->n; i++)
-        k = tile->queries[i]->k > k ? tile->queries[i]->k : k;
-    return k;
-}
-
-/* ---- candidates on the host ------------------------------------------------------------------------- */
-
-bool sac_candidates_take(sac_workspace *ws, size_t n, uint32_t stride, sac_candidates *out)
-{
-    out->stride = stride;
-    return sac_workspace_span(ws, n * stride, sizeof(float), &out->distance) &&
-           sac_workspace_span(ws, n * stride, sizeof(uint32_t), &out->slot);
-}
-
-sac_status sac_candidates_fetch(sac_workspace *ws, const sac_candidates *found)
-{
-    sac_status st = sac_span_fetch(ws, &found->distance);
-
-    return st == SAC_OK ? sac_span_fetch(ws, &found->slot) : st;
-}
-
-static sac_status merge(sac_tile *tile, uint32_t keep)
-{
-    const sac_team *team = tile->team;
-    uint32_t stride = tile->found[0].stride;
-    sac_shard_found found[SAC_SHARDS_MAX], to;
-    sac_status st;
-
-    keep = keep < team->count * stride ? keep : team->count * stride;
-    if (!sac_candidates_take(team->ws[0], tile->n, keep, &tile->answer))
-        return sac_workspace_failure(team->ws[0]);
-    for (uint32_t s = 0; s < team->count; s++)
-        found[s] = (sac_shard_found){tile->found[s].distance.device, tile->found[s].slot.device};
-    to = (sac_shard_found){tile->answer.distance.device, tile->answer.slot.device};
-    st = sac_team_merge(team, tile->n, stride, found, keep, &to);
-    return st == SAC_OK ? sac_candidates_fetch(team->ws[0], &tile->answer) : st;
-}
-
-sac_status sac_tile_collect(sac_tile *tile, uint32_t keep)
-{
-    sac_status st = SAC_OK;
-
-    if (tile->team->count == 1)
-        tile->answer = tile->found[0];
-    else
-        st = merge(tile, keep);
-    return st == SAC_OK ? sac_team_wait(tile->team) : st;
-}
-
 static const uint32_t *slots_of(const sac_candidates *found, size_t i)
 {
     return (const uint32_t *)found->slot.host + i * found->stride;

@@ -1,5 +1,5 @@
-/* tile.h -- the inside of a search: a tile of queries that are searched together (index_search.c), and how
- * their candidates become hits (ranking.c).
+/* tile.h -- the inside of a search: a tile of queries that are searched together (index_search.c), their
+ * vectors and candidates (tile.c), and how these become hits (ranking.c).
  *
  * A tile's work is put on the stream as a whole and waited for once; of several shards, on the stream of
  * each. Where device memory is the host's, hits are taken from the candidates; elsewhere, and where shards
@@ -11,6 +11,7 @@
 #define SACCADE_TILE_H
 
 #include "engine/allowed.h"
+#include "engine/embeddings.h"
 #include "engine/hits.h"
 #include "engine/index_state.h"
 
@@ -32,7 +33,11 @@ typedef struct sac_tile {
     sac_allowed **allowed; /* [n]: what each query may find, or NULL: all */
     bool replanned;        /* a query that found too little looks for more in the next pass */
     size_t n;
-    sac_span *x;           /* for each shard [n][dim]: scaled where the metric asks for it */
+    /* Where the vectors are in device memory: row i is that of asked[i], which the tile's queries are some
+     * of. NULL: each query has its own. */
+    const sac_embeddings *rows;
+    const sac_query *asked;
+    sac_span *x; /* for each shard [n][dim]: scaled where the metric asks for it; rows on the device only */
     sac_candidates *found; /* for each shard what it found; of several, ascending and of one stride */
     sac_candidates answer; /* what all found, on the host once it was collected */
 } sac_tile;
@@ -40,11 +45,21 @@ typedef struct sac_tile {
 /* The largest k of its queries. */
 uint32_t sac_tile_k(const sac_tile *tile);
 
+/* Looks up what each query may find. */
+sac_status sac_tile_allow(sac_tile *tile);
+/* Makes x and found, and puts the copies of rows on the streams. */
+sac_status sac_tile_prepare(sac_tile *tile);
+/* Puts what the host has of x on the stream. */
+sac_status sac_tile_push(const sac_tile *tile, uint32_t shard);
+
 bool sac_candidates_take(sac_workspace *ws, size_t n, uint32_t stride, sac_candidates *out);
 sac_status sac_candidates_fetch(sac_workspace *ws, const sac_candidates *found);
 
+/* SAC_INTERNAL where there are embeddings without a length. */
+sac_status sac_rows_check(uint32_t spoiled, sac_error *err);
+
 /* Makes the answer of what each shard found, and waits. A lone shard has fetched it; those of several are
- * merged to the nearest `keep` by the first one. */
+ * merged to the nearest `keep` by the first one. SAC_INTERNAL where a row has no length. */
 sac_status sac_tile_collect(sac_tile *tile, uint32_t keep);
 
 /* Takes the hits of query i from its first `count` candidates, on the host. Returns true where the last of

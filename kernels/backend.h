@@ -34,7 +34,7 @@
 /* What a kind of device does beyond its operations. The CUDA backend lives in a module of its own and is
  * built with the library: one with another abi - a number, and the size of what both sides look into - or of
  * another version is refused (module.c). */
-#define SAC_BACKEND_ABI (1u << 16 | (uint32_t)sizeof(struct sac_device))
+#define SAC_BACKEND_ABI (2u << 16 | (uint32_t)sizeof(struct sac_device))
 
 struct sac_backend {
     uint32_t abi;
@@ -59,6 +59,8 @@ struct sac_backend {
     sac_status (*upload)(sac_stream *stream, void *to, const void *from, size_t bytes);
     sac_status (*download)(sac_stream *stream, void *to, const void *from, size_t bytes);
     sac_status (*copy)(sac_stream *stream, void *to, const void *from, size_t bytes);
+    sac_status (*copy_rows)(sac_stream *stream, void *to, size_t to_stride, const void *from,
+                            size_t from_stride, size_t bytes, size_t rows);
     sac_status (*clear)(sac_stream *stream, void *to, size_t bytes);
     sac_status (*wait)(sac_stream *stream);
     sac_status (*event_open)(sac_device *device, sac_event **out, sac_error *err);

@@ -244,6 +244,16 @@ sac_status sac_stream_copy(sac_stream *stream, void *device_to, const void *devi
     return bytes > 0 ? stream->device->backend->copy(stream, device_to, device_from, bytes) : SAC_OK;
 }
 
+sac_status sac_stream_copy_rows(sac_stream *stream, void *device_to, size_t to_stride,
+                                const void *device_from, size_t from_stride, size_t bytes, size_t rows)
+{
+    if (rows <= 1 || bytes == 0)
+        return rows == 0 ? SAC_OK : sac_stream_copy(stream, device_to, device_from, bytes);
+    assert(to_stride >= bytes && from_stride >= bytes);
+    return stream->device->backend->copy_rows(stream, device_to, to_stride, device_from, from_stride, bytes,
+                                              rows);
+}
+
 sac_status sac_stream_clear(sac_stream *stream, void *device_to, size_t bytes)
 {
     return bytes > 0 ? stream->device->backend->clear(stream, device_to, bytes) : SAC_OK;

@@ -127,6 +127,9 @@ sac_status sac_stream_download(sac_stream *stream, void *host_to, const void *de
 
 /* Within device memory, also from that of another shard's device. */
 sac_status sac_stream_copy(sac_stream *stream, void *device_to, const void *device_from, size_t bytes);
+/* The same for `rows` rows of `bytes` each, which begin every to_stride and from_stride bytes. */
+sac_status sac_stream_copy_rows(sac_stream *stream, void *device_to, size_t to_stride,
+                                const void *device_from, size_t from_stride, size_t bytes, size_t rows);
 /* Fills device memory with zeros. */
 sac_status sac_stream_clear(sac_stream *stream, void *device_to, size_t bytes);
 

@@ -116,6 +116,15 @@ sac_status sac_host_device_copy(sac_stream *stream, void *to, const void *from, 
     return SAC_OK;
 }
 
+sac_status sac_host_device_copy_rows(sac_stream *stream, void *to, size_t to_stride, const void *from,
+                                     size_t from_stride, size_t bytes, size_t rows)
+{
+    (void)stream;
+    for (size_t i = 0; i < rows; i++)
+        memcpy((unsigned char *)to + i * to_stride, (const unsigned char *)from + i * from_stride, bytes);
+    return SAC_OK;
+}
+
 sac_status sac_host_device_clear(sac_stream *stream, void *to, size_t bytes)
 {
     (void)stream;

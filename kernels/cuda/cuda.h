@@ -102,6 +102,8 @@ sac_status sac_cuda_stream_scratch(sac_stream *stream, size_t bytes, sac_error *
 sac_status sac_cuda_upload(sac_stream *stream, void *to, const void *from, size_t bytes);
 sac_status sac_cuda_download(sac_stream *stream, void *to, const void *from, size_t bytes);
 sac_status sac_cuda_copy(sac_stream *stream, void *to, const void *from, size_t bytes);
+sac_status sac_cuda_copy_rows(sac_stream *stream, void *to, size_t to_stride, const void *from,
+                              size_t from_stride, size_t bytes, size_t rows);
 sac_status sac_cuda_clear(sac_stream *stream, void *to, size_t bytes);
 sac_status sac_cuda_wait(sac_stream *stream);
 sac_status sac_cuda_event_open(sac_device *device, sac_event **out, sac_error *err);

@@ -236,6 +236,7 @@ static const struct sac_backend backend = {
     .upload = sac_cuda_upload,
     .download = sac_cuda_download,
     .copy = sac_cuda_copy,
+    .copy_rows = sac_cuda_copy_rows,
     .clear = sac_cuda_clear,
     .wait = sac_cuda_wait,
     .event_open = sac_cuda_event_open,

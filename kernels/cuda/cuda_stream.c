@@ -134,6 +134,15 @@ sac_status sac_cuda_copy(sac_stream *stream, void *to, const void *from, size_t 
     return outcome(stream, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, cuda));
 }
 
+sac_status sac_cuda_copy_rows(sac_stream *stream, void *to, size_t to_stride, const void *from,
+                              size_t from_stride, size_t bytes, size_t rows)
+{
+    cudaStream_t cuda = sac_cuda_stream_of(stream);
+
+    return outcome(stream,
+                   cudaMemcpy2DAsync(to, to_stride, from, from_stride, bytes, rows, cudaMemcpyDefault, cuda));
+}
+
 sac_status sac_cuda_clear(sac_stream *stream, void *to, size_t bytes)
 {
     return outcome(stream, cudaMemsetAsync(to, 0, bytes, sac_cuda_stream_of(stream)));

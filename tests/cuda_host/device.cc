@@ -27,6 +27,7 @@ struct fault_plan {
     std::string text; /* the variable as it was read: a new value starts the counts again */
     uint64_t fail_allocation = 0, allocations = 0;
     uint64_t lost_launch = 0, launches = 0;
+    uint64_t lost_wait = 0, waits = 0;
     bool lost = false;
 };
 
@@ -45,13 +46,16 @@ static void read_plan(fault_plan &plan)
         return;
     plan.text = now;
     plan.fail_allocation = plan.allocations = plan.lost_launch = plan.launches = 0;
+    plan.lost_wait = plan.waits = 0;
     plan.lost = false;
     if (now.rfind("memory:", 0) == 0)
         plan.fail_allocation = strtoull(now.c_str() + 7, nullptr, 10);
     else if (now.rfind("lost:", 0) == 0)
         plan.lost_launch = strtoull(now.c_str() + 5, nullptr, 10);
+    else if (now.rfind("wait:", 0) == 0)
+        plan.lost_wait = strtoull(now.c_str() + 5, nullptr, 10);
     else if (!now.empty())
-        fatal("SACCADE_HOST_CUDA__FAIL is memory:N or lost:N, not %s", now.c_str());
+        fatal("SACCADE_HOST_CUDA__FAIL is memory:N, lost:N or wait:N, not %s", now.c_str());
 }
 
 cudaError_t sticky()
@@ -79,6 +83,16 @@ bool launch_fails()
     if (plan.lost_launch != 0 && plan.launches >= plan.lost_launch)
         plan.lost = true;
     return plan.lost;
+}
+
+void count_wait()
+{
+    fault_plan &plan = faults();
+    const std::lock_guard<std::mutex> hold(plan.lock);
+    read_plan(plan);
+    plan.waits++;
+    if (plan.lost_wait != 0 && plan.waits >= plan.lost_wait)
+        plan.lost = true;
 }
 
 /* ---- devices ------------------------------------------------------------------------------------------ */
@@ -290,13 +304,13 @@ cudaError_t cudaDeviceSynchronize()
 {
     CUDA_HOST_TRY(sticky());
     CUDA_HOST_TRY(unsafe_call());
-    run_late(device_of_thread);
+    wait_for_device(device_of_thread);
     return cudaSuccess;
 }
 
 cudaError_t cudaDeviceReset()
 {
-    run_late(device_of_thread);
+    wait_for_device(device_of_thread);
     return cudaSuccess;
 }
 

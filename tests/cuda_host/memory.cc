@@ -218,7 +218,7 @@ cudaError_t cudaFree(void *p)
 {
     CUDA_HOST_TRY(sticky());
     CUDA_HOST_TRY(unsafe_call());
-    run_late(-1); /* as the real one waits for the device */
+    wait_for_device(-1); /* as the real one waits for the device */
     return p == nullptr ? cudaSuccess : report(release(p, true, false));
 }
 
@@ -249,7 +249,7 @@ cudaError_t cudaFreeHost(void *p)
 {
     CUDA_HOST_TRY(sticky());
     CUDA_HOST_TRY(unsafe_call());
-    run_late(-1);
+    wait_for_device(-1);
     return p == nullptr ? cudaSuccess : report(release(p, false, false));
 }
 
@@ -271,7 +271,7 @@ cudaError_t cudaHostUnregister(void *p)
 {
     CUDA_HOST_TRY(sticky());
     CUDA_HOST_TRY(unsafe_call());
-    run_late(-1);
+    wait_for_device(-1);
     return report(release(p, false, true));
 }
 

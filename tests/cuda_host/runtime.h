@@ -20,6 +20,8 @@ cudaError_t sticky();
  * made now loses the device. */
 bool allocation_fails();
 bool launch_fails();
+/* And that a thread of the host has waited for work that was not done. */
+void count_wait();
 
 int device_count();
 int current_device();
@@ -39,8 +41,8 @@ int stream_device(cudaStream_t stream);
 bool stream_captures(cudaStream_t stream);
 bool streams_are_late();
 
-/* Runs everything that waits: on this device, or with -1 on all. */
-void run_late(int device);
+/* A thread of the host waits for everything: on this device, or with -1 on all. */
+void wait_for_device(int device);
 
 /* While one of these lives, device memory can be reached (SACCADE_HOST_CUDA__GUARD): that of a device and of
  * the peers opened to it, or with -1 all. */

@@ -63,9 +63,10 @@ bool streams_are_late()
     return environment_number("SACCADE_HOST_CUDA__LATE", 0) != 0;
 }
 
-void run_until(job_queue &queue, uint64_t ticket)
+bool run_until(job_queue &queue, uint64_t ticket)
 {
     const std::lock_guard<std::recursive_mutex> hold(late_lock());
+    const bool some = queue.done < ticket && !queue.waiting.empty();
 
     while (queue.done < ticket && !queue.waiting.empty()) {
         const job next = std::move(queue.waiting.front());
@@ -73,6 +74,22 @@ void run_until(job_queue &queue, uint64_t ticket)
         next();
         queue.done++;
     }
+    return some;
+}
+
+/* The same for a thread of the host that waits. */
+static void wait_until(job_queue &queue, uint64_t ticket)
+{
+    if (run_until(queue, ticket))
+        count_wait();
+}
+
+/* One step for a thread of the host that asks again and again: one wait, when the last step is done. */
+static void wait_a_step(job_queue &queue, uint64_t ticket)
+{
+    run_until(queue, queue.done + 1);
+    if (queue.done >= ticket || queue.waiting.empty())
+        count_wait();
 }
 
 static std::vector<std::shared_ptr<job_queue>> queues_of(int device)
@@ -90,11 +107,19 @@ static std::vector<std::shared_ptr<job_queue>> queues_of(int device)
     return queues;
 }
 
-void run_late(int device)
+static bool run_late(int device)
 {
+    bool some = run_until(*stream_of(cudaStreamPerThread).queue, UINT64_MAX);
+
     for (const std::shared_ptr<job_queue> &queue : queues_of(device))
-        run_until(*queue, UINT64_MAX);
-    run_until(*stream_of(cudaStreamPerThread).queue, UINT64_MAX);
+        some = run_until(*queue, UINT64_MAX) || some;
+    return some;
+}
+
+void wait_for_device(int device)
+{
+    if (run_late(device))
+        count_wait();
 }
 
 static void add_node(CUstream_st &s, job work)
@@ -199,7 +224,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         s.capture->invalid = true;
         return report(cudaErrorStreamCaptureUnsupported);
     }
-    run_until(*s.queue, UINT64_MAX);
+    wait_until(*s.queue, UINT64_MAX);
     return report(sticky());
 }
 
@@ -215,8 +240,8 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
     const std::lock_guard<std::recursive_mutex> hold(late_lock());
     if (s.queue->waiting.empty())
         return cudaSuccess;
-    run_until(*s.queue, s.queue->done + 1); /* who asks often enough gets there */
-    return report(cudaErrorNotReady);       /* no error, but kept like one */
+    wait_a_step(*s.queue, UINT64_MAX); /* who asks often enough gets there */
+    return report(cudaErrorNotReady);  /* no error, but kept like one */
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)
@@ -284,7 +309,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     const std::lock_guard<std::recursive_mutex> hold(late_lock());
     if (event->queue->done >= event->ticket)
         return cudaSuccess;
-    run_until(*event->queue, event->queue->done + 1);
+    wait_a_step(*event->queue, event->ticket);
     return report(cudaErrorNotReady); /* no error, but kept like one */
 }
 
@@ -297,7 +322,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
         return report(cudaErrorCapturedEvent);
     }
     if (event->queue != nullptr)
-        run_until(*event->queue, event->ticket);
+        wait_until(*event->queue, event->ticket);
     return report(sticky());
 }
 

@@ -30,8 +30,8 @@ struct capture {
     std::vector<cudaStream_t> streams; /* the origin, and those that joined by waiting for its events */
 };
 
-/* Runs the queue up to and with this job. */
-void run_until(job_queue &queue, uint64_t ticket);
+/* Runs the queue up to and with this job; false where that was done before. */
+bool run_until(job_queue &queue, uint64_t ticket);
 
 } // namespace cuda_host
 

@@ -315,6 +315,20 @@ static void device_memory_is_copied_and_cleared(void **state)
     assert_int_equal(sac_stream_wait(stream), SAC_OK);
     memset(want + 100, 0, 50);
     assert_memory_equal(back, want, sizeof want);
+    /* Rows of 30 bytes from every 40th to every 50th. */
+    assert_int_equal(sac_stream_upload(stream, a, want, sizeof want), SAC_OK);
+    assert_int_equal(sac_stream_clear(stream, b, sizeof want), SAC_OK);
+    assert_int_equal(sac_stream_copy_rows(stream, b + 3, 50, a + 7, 40, 30, 19), SAC_OK);
+    assert_int_equal(sac_stream_copy_rows(stream, b, 50, a, 40, 30, 0), SAC_OK);
+    assert_int_equal(sac_stream_copy_rows(stream, b, 50, a, 40, 0, 19), SAC_OK);
+    assert_int_equal(sac_stream_copy_rows(stream, b + 980, 0, a, 0, 20, 1), SAC_OK);
+    assert_int_equal(sac_stream_download(stream, back, b, sizeof back), SAC_OK);
+    assert_int_equal(sac_stream_wait(stream), SAC_OK);
+    for (size_t i = 0; i < 980; i++) {
+        size_t row = (i - 3) / 50, column = (i - 3) % 50;
+        assert_int_equal(back[i], i >= 3 && row < 19 && column < 30 ? want[7 + row * 40 + column] : 0);
+    }
+    assert_memory_equal(back + 980, want, 20);
     sac_buffer_free(device, a);
     sac_buffer_free(device, b);
     sac_stream_close(stream);
