@@ -391,13 +391,15 @@ struct sac_linear_params {
  * its result does not depend, to the bit, on how many rows there are or on the number of threads; on a GPU
  * another number of rows may mean another order of additions, within the tolerance. NaN and infinity stay in
  * their row. Tolerance before the activation: 1e-5 * sum |x||w| with f32, after rounding x and w for bf16
- * too; a bf16 result adds 2^-7 relative. Activations: 2e-6 * (1 + |value|) where y is f32, 2e-4 * (1 +
- * |value|) where it is bf16. */
+ * too; a bf16 result adds 2^-7 relative, and 2^-8 of the bias, which may be rounded as well. Activations:
+ * 2e-6
+ * * (1 + |value|) where y is f32, 5e-4 * (1 + |value|) where it is bf16: there GELU by erf may be the tanh
+ * approximation, which is off by 4.8e-4 at most. */
 struct sac_linear_args {
     const sac_linear *linear;
     const void *x; /* [rows][in] of the linear's precision */
     size_t rows;
-    void *y; /* [rows][out] of its y_dtype */
+    void *y; /* [rows][out] of its y_dtype; x and y do not overlap */
 };
 
 /* y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis; mean and variance in f32, two
@@ -493,7 +495,8 @@ struct sac_ops {
                               sac_error *err);
     void (*linear_close)(sac_linear *linear); /* NULL is allowed */
     sac_status (*linear)(sac_stream *s, const struct sac_linear_args *a);
-    size_t (*linear_scratch)(const sac_device *d, const struct sac_linear_args *a); /* whatever the rows */
+    /* Enough for any number of rows: only a->linear is looked at. */
+    size_t (*linear_scratch)(const sac_device *d, const struct sac_linear_args *a);
     sac_status (*layer_norm)(sac_stream *s, const struct sac_layer_norm_args *a);
     sac_status (*attention)(sac_stream *s, const struct sac_attention_args *a);
     size_t (*attention_scratch)(const sac_device *d, const struct sac_attention_args *a);

@@ -25,7 +25,7 @@
  *   - Static and dynamic shared memory together fit into 99 KB at the largest arguments, or into what
  *     shared_bytes_max says. Dynamic shared memory is asked for with sac_launch_shared() (launch.cuh) only.
  *   - nvcc fuses a product with the sum behind it. Where the product's own rounding matters, __fmul_rn().
- *   - sac_cuda_stream_of() comes before any call that works on the thread's device: launches, cuBLAS, CUB.
+ *   - sac_cuda_stream_of() comes before any call that works on the thread's device: launches, cuBLASLt, CUB.
  *   - What a call leaves for cudaGetLastError() - "not ready" too - is taken from there, or the next launch
  *     reports it. */
 #ifndef SACCADE_CUDA_H
@@ -50,6 +50,7 @@ typedef struct sac_cuda_device {
     size_t l2_bytes;
     uint64_t budget, used;     /* bytes; used by __atomic builtins */
     sac_cuda_ranges allocated; /* device memory, so that what is freed is known by its size */
+    void *blas;                /* cublasLtHandle_t, made with the first layer (cuda_product.c) */
 } sac_cuda_device;
 
 typedef struct sac_cuda_stream {
@@ -59,7 +60,6 @@ typedef struct sac_cuda_stream {
     sac_cuda_staging staging;
     bool recording;
     sac_status recorded; /* what has gone wrong since the recording began */
-    void *blas;          /* cublasHandle_t, made when first needed */
 } sac_cuda_stream;
 
 static inline const sac_cuda_device *sac_cuda_device_of(const sac_stream *s)
@@ -150,7 +150,7 @@ size_t sac_attention_scratch_cuda(const sac_device *d, const struct sac_attentio
 sac_status sac_tokens_cuda(sac_stream *s, const struct sac_tokens_args *a);
 sac_status sac_unit_rows_cuda(sac_stream *s, const struct sac_unit_rows_args *a);
 
-/* Ends sac_cuda_stream.blas; NULL is allowed. */
+/* Ends sac_cuda_device.blas; NULL is allowed. */
 void sac_cuda_blas_close(void *blas);
 
 /* The two schedules of pq_scan: pq_scan.cu chooses, these do the work. */

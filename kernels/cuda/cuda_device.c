@@ -213,6 +213,7 @@ static void cuda_close(sac_device *device)
     sac_cuda_device *d = (sac_cuda_device *)device;
 
     peers_leave(d->ordinal);
+    sac_cuda_blas_close(d->blas);
     sac_cuda_ranges_clear(&d->allocated);
     pthread_mutex_destroy(&d->allocated.lock);
     free(d);

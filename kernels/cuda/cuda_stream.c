@@ -72,7 +72,6 @@ void sac_cuda_stream_close(sac_stream *stream)
     sac_cuda_stream *s = cuda_stream(stream);
 
     (void)cudaStreamSynchronize(sac_cuda_stream_of(stream));
-    sac_cuda_blas_close(s->blas);
     sac_cuda_staging_close(&s->staging);
     sac_cuda_buffer_free(stream->device, stream->scratch);
     free_stream(s);

@@ -3,6 +3,7 @@ set(SACCADE_CUDA_C # on cuda_runtime_api.h, in what C11 and C++17 have in common
   ${CMAKE_CURRENT_LIST_DIR}/cuda_device.c
   ${CMAKE_CURRENT_LIST_DIR}/cuda_memory.c
   ${CMAKE_CURRENT_LIST_DIR}/cuda_ops.c
+  ${CMAKE_CURRENT_LIST_DIR}/cuda_product.c
   ${CMAKE_CURRENT_LIST_DIR}/cuda_ranges.c
   ${CMAKE_CURRENT_LIST_DIR}/cuda_staging.c
   ${CMAKE_CURRENT_LIST_DIR}/cuda_stream.c

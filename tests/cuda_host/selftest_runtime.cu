@@ -1,7 +1,7 @@
-/* The stand-in for the runtime: memory, streams, graphs, faults on request, cuBLAS. */
+/* The stand-in for the runtime: memory, streams, graphs, faults on request, cuBLASLt. */
 #include "selftest.cuh"
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <thread>
 
@@ -288,56 +288,157 @@ static void test_faults(void **)
     assert_cuda(cudaFree(x));
 }
 
-/* ---- cuBLAS
+/* ---- cuBLASLt
  * -------------------------------------------------------------------------------------------------- */
 
-/* A row-major product y = x w^T, as callers of a library by columns write it. */
-template <class T> static void check_product(cudaDataType type, float tolerance)
+/* A row-major product y = epilogue(x w^T + beta y + bias), as callers of a library by columns write it. */
+struct product {
+    cudaDataType type = CUDA_R_16BF, y_type = CUDA_R_32F;
+    uint32_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    uint32_t alignment = 16;
+    uint64_t rows = 5, out = 6, in = 12;
+    const void *bias = nullptr;
+    float beta = 0;
+
+    cublasLtMatmulDescOpaque_t operation;
+    cublasLtMatrixLayoutOpaque_t w, x, y;
+    cublasLtMatmulHeuristicResult_t best;
+
+    bool plan(cublasLtHandle_t blas)
+    {
+        const int32_t transposed = CUBLAS_OP_T;
+        const uint64_t workspace = 1024;
+        cublasLtMatmulPreferenceOpaque_t preference;
+        int found = 0;
+
+        cublasLtMatmulDescInit(&operation, CUBLAS_COMPUTE_32F, CUDA_R_32F);
+        cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                       sizeof transposed);
+        cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+        cublasLtMatmulDescSetAttribute(&operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+        cublasLtMatrixLayoutInit(&w, type, in, out, static_cast<int64_t>(in));
+        cublasLtMatrixLayoutInit(&x, type, in, rows, static_cast<int64_t>(in));
+        cublasLtMatrixLayoutInit(&y, y_type, out, rows, static_cast<int64_t>(out));
+        cublasLtMatmulPreferenceInit(&preference);
+        cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                             &workspace, sizeof workspace);
+        for (int i = 0; i < 4; i++)
+            cublasLtMatmulPreferenceSetAttribute(&preference,
+                                                 static_cast<cublasLtMatmulPreferenceAttributes_t>(
+                                                     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
+                                                 &alignment, sizeof alignment);
+        return cublasLtMatmulAlgoGetHeuristic(blas, &operation, &w, &x, &y, &y, &preference, 1, &best,
+                                              &found) == CUBLAS_STATUS_SUCCESS &&
+               found == 1;
+    }
+
+    cublasStatus_t run(cublasLtHandle_t blas, const void *dw, const void *dx, void *dy, void *workspace,
+                       size_t workspace_bytes = 1024)
+    {
+        const float one = 1;
+        return cublasLtMatmul(blas, &operation, &one, dw, &w, dx, &x, &beta, dy, &y, dy, &y, &best.algo,
+                              workspace, workspace_bytes, nullptr);
+    }
+};
+
+/* Of small numbers, which bf16 holds: the sums are exact. */
+template <class T, class Y> static void check_product(product p, float tolerance)
 {
-    const int rows = 5, out = 3, in = 11;
     std::vector<T> x, w;
-    for (int i = 0; i < rows * in; i++)
+    std::vector<Y> bias, before;
+    for (uint64_t i = 0; i < p.rows * p.in; i++)
         x.push_back(T(static_cast<float>(i % 7) - 3));
-    for (int i = 0; i < out * in; i++)
+    for (uint64_t i = 0; i < p.out * p.in; i++)
         w.push_back(T(static_cast<float>(i % 5) * 0.25f));
+    for (uint64_t i = 0; i < p.out; i++)
+        bias.push_back(Y(static_cast<float>(i) - 2));
+    before.assign(p.rows * p.out, Y(p.beta == 0 ? NAN : 3.0f));
     T *dx = on_device(x), *dw = on_device(w);
-    float *dy = on_device(std::vector<float>(rows * out, NAN));
-    const float one = 1, zero = 0;
-    cublasHandle_t blas;
-    assert_int_equal(cublasCreate(&blas), CUBLAS_STATUS_SUCCESS);
-    assert_int_equal(cublasGemmEx(blas, CUBLAS_OP_T, CUBLAS_OP_N, out, rows, in, &one, dw, type, in, dx, type,
-                                  in, &zero, dy, CUDA_R_32F, out, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
-                     CUBLAS_STATUS_SUCCESS);
-    assert_int_equal(cublasDestroy(blas), CUBLAS_STATUS_SUCCESS);
-    const std::vector<float> y = from_device(dy, rows * out);
-    for (int r = 0; r < rows; r++)
-        for (int o = 0; o < out; o++) {
-            float want = 0;
-            for (int i = 0; i < in; i++)
-                want += static_cast<float>(x[static_cast<size_t>(r * in + i)]) *
-                        static_cast<float>(w[static_cast<size_t>(o * in + i)]);
-            assert_float_equal(y[static_cast<size_t>(r * out + o)], want, tolerance);
+    Y *dbias = on_device(bias), *dy = on_device(before);
+    unsigned char *workspace = on_device(std::vector<unsigned char>(1024));
+    cublasLtHandle_t blas;
+    p.bias = dbias;
+    assert_int_equal(cublasLtCreate(&blas), CUBLAS_STATUS_SUCCESS);
+    assert_true(p.plan(blas));
+    assert_int_equal(p.run(blas, dw, dx, dy, workspace), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(p.run(blas, dw, dx, dy, workspace, 1), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasLtDestroy(blas), CUBLAS_STATUS_SUCCESS);
+    const std::vector<Y> y = from_device(dy, before.size());
+    for (uint64_t r = 0; r < p.rows; r++)
+        for (uint64_t o = 0; o < p.out; o++) {
+            double want = p.beta == 0 ? 0 : static_cast<double>(p.beta) * 3;
+            for (uint64_t i = 0; i < p.in; i++)
+                want += static_cast<double>(static_cast<float>(x[r * p.in + i])) *
+                        static_cast<double>(static_cast<float>(w[o * p.in + i]));
+            if ((p.epilogue & CUBLASLT_EPILOGUE_BIAS) != 0)
+                want += static_cast<double>(o) - 2;
+            if ((p.epilogue & CUBLASLT_EPILOGUE_GELU) != 0)
+                want = want / 2 * (1 + tanh(0.7978845608 * (want + 0.044715 * want * want * want)));
+            assert_float_equal(static_cast<float>(y[r * p.out + o]), want, tolerance * (1 + fabs(want)));
         }
-    for (void *p : {static_cast<void *>(dx), static_cast<void *>(dw), static_cast<void *>(dy)})
-        assert_cuda(cudaFree(p));
+    for (void *buffer : {static_cast<void *>(dx), static_cast<void *>(dw), static_cast<void *>(dy),
+                         static_cast<void *>(dbias), static_cast<void *>(workspace)})
+        assert_cuda(cudaFree(buffer));
 }
 
 static void test_products(void **)
 {
-    check_product<float>(CUDA_R_32F, 1e-5f);
-    check_product<__nv_bfloat16>(CUDA_R_16BF, 1e-5f);
-    /* Plain, by columns: [1 3; 2 4] [5 7; 6 8] + 2 C */
-    float *a = on_device(std::vector<float>{1, 2, 3, 4}), *b = on_device(std::vector<float>{5, 6, 7, 8});
-    float *c = on_device(std::vector<float>{1, 1, 1, 1});
-    const float one = 1, two = 2;
-    cublasHandle_t blas;
-    assert_int_equal(cublasCreate(&blas), CUBLAS_STATUS_SUCCESS);
-    assert_int_equal(cublasSgemm(blas, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, a, 2, b, 2, &two, c, 2),
-                     CUBLAS_STATUS_SUCCESS);
-    assert_int_equal(cublasDestroy(blas), CUBLAS_STATUS_SUCCESS);
-    assert_true(from_device(c, 4) == (std::vector<float>{25, 36, 33, 48}));
-    for (void *p : {static_cast<void *>(a), static_cast<void *>(b), static_cast<void *>(c)})
-        assert_cuda(cudaFree(p));
+    product p;
+
+    check_product<__nv_bfloat16, float>(p, 1e-6f);
+    p.epilogue = CUBLASLT_EPILOGUE_BIAS;
+    p.beta = 2;
+    check_product<__nv_bfloat16, float>(p, 1e-6f);
+    p.epilogue = CUBLASLT_EPILOGUE_GELU_BIAS;
+    p.beta = 0;
+    p.y_type = CUDA_R_16BF;
+    check_product<__nv_bfloat16, __nv_bfloat16>(p, 0x1p-8f);
+    p.epilogue = CUBLASLT_EPILOGUE_GELU;
+    p.type = p.y_type = CUDA_R_32F;
+    p.in = 11;
+    check_product<float, float>(p, 1e-6f);
+}
+
+static void test_products_are_checked(void **)
+{
+    char *memory = on_device(std::vector<char>(4096));
+    cublasLtHandle_t blas;
+    product p;
+    assert_int_equal(cublasLtCreate(&blas), CUBLAS_STATUS_SUCCESS);
+    assert_true(p.plan(blas));
+    char *const w = memory, *const x = memory + 256, *const y = memory + 512,
+                *const workspace = memory + 1024;
+    assert_true(says(last_words([&] { p.run(blas, w, x + 2, y, workspace); }), "not aligned to 16"));
+    assert_true(says(last_words([&] { p.run(blas, w, x, y, workspace + 64); }), "not aligned to 256"));
+    assert_true(
+        says(last_words([&] { p.run(blas, w, x, memory + 4080, workspace); }), "(5 columns of 6, 6 apart)"));
+    assert_true(says(last_words([&] {
+                         cublasLtMatrixLayoutInit(&p.x, p.type, p.in, 4, 12);
+                         p.run(blas, w, x, y, workspace);
+                     }),
+                     "do not go together"));
+    assert_true(says(last_words([&] {
+                         cublasLtMatrixLayoutInit(&p.x, p.type, p.in, 5, 14);
+                         p.run(blas, w, x, y, workspace);
+                     }),
+                     "another product's"));
+    assert_true(says(last_words([&] {
+                         p.epilogue = CUBLASLT_EPILOGUE_BIAS;
+                         p.plan(blas);
+                         p.run(blas, w, x, y, workspace);
+                     }),
+                     "a bias of 6"));
+    p.alignment = 2;
+    assert_false(p.plan(blas));
+    p.alignment = 16;
+    p.in = 11;
+    assert_false(p.plan(blas));
+    p.in = 12;
+    p.type = CUDA_R_32F;
+    p.y_type = CUDA_R_16BF;
+    assert_false(p.plan(blas));
+    assert_int_equal(cublasLtDestroy(blas), CUBLAS_STATUS_SUCCESS);
+    assert_cuda(cudaFree(memory));
 }
 
 /* ---- threads
@@ -386,6 +487,7 @@ int main()
         cmocka_unit_test(test_capture_forbids),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_products_are_checked),
         cmocka_unit_test(test_launches_of_several_threads),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

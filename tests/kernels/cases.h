@@ -30,7 +30,7 @@ enum {
 struct kernel_case {
     uint32_t n, dim, k, queries; /* fields that an operation does not use are 0 */
     sac_pq_shape pq;
-    sac_dtype dtype;
+    sac_dtype dtype, y_dtype;
     sac_distance distance;
     sac_activation activation;
     uint32_t flags;
