@@ -13,6 +13,12 @@
 
 enum { BATCH_MAX = 1024 };
 
+/* Page-locked memory for pictures: two passes of 64 photos of two million pixels, and as many that are being
+ * decoded; but no more of the host's memory than a sixteenth, since nobody else gets it. Beyond that pictures
+ * are scaled where they are decoded. */
+#define POOL_BYTES ((uint64_t)1 << 30)
+#define POOL_SHARE 16u
+
 struct sac_encoder {
     sac_device *device; /* what it computes on */
     sac_encoder_options options;
@@ -26,7 +32,7 @@ struct sac_encoder {
 
 void sac_encoder_options_init(sac_encoder_options *options)
 {
-    *options = (sac_encoder_options){.precision = "auto", .batch_max = 64};
+    *options = (sac_encoder_options){.precision = "auto", .batch_max = 256};
     sac_image_limits_init(&options->limits);
 }
 
@@ -72,6 +78,29 @@ static sac_status parse_precision(const sac_device *device, const char *text, sa
     return SAC_OK;
 }
 
+/* Whether a device does everything from pixels to embeddings; its host does, where it does not. */
+static bool runs_networks(const sac_device *device)
+{
+    const struct sac_ops *ops = sac_device_ops(device);
+
+    return ops->patchify != NULL && ops->linear_open != NULL && ops->layer_norm != NULL &&
+           ops->attention != NULL && ops->tokens != NULL && ops->unit_rows != NULL;
+}
+
+/* Pictures keep their size where the device scales them itself. */
+static void plan_pictures(sac_encoder *encoder)
+{
+    sac_preparation *p = &encoder->preparation;
+    sac_device_memory memory;
+
+    p->own_size_max = sac_vit_picture_bytes_max(encoder->vit);
+    if (p->own_size_max == 0)
+        return;
+    sac_device_memory_describe(p->host, &memory);
+    p->pool.bytes_max =
+        (size_t)(memory.budget / POOL_SHARE < POOL_BYTES ? memory.budget / POOL_SHARE : POOL_BYTES);
+}
+
 static sac_status open_weights(sac_encoder *encoder, const sac_model_config *config, sac_weights *weights,
                                sac_dtype precision, sac_error *err)
 {
@@ -84,6 +113,7 @@ static sac_status open_weights(sac_encoder *encoder, const sac_model_config *con
         st = sac_weights_digest(weights, digest, err);
     if (st != SAC_OK)
         return st;
+    plan_pictures(encoder);
     encoder->dim = sac_vit_dim(encoder->vit);
     if (encoder->dim > SAC_DIM_MAX)
         return sac_fail(err, SAC_UNSUPPORTED, "an embedding of %u components: at most %u", encoder->dim,
@@ -113,6 +143,7 @@ static sac_status open_folder(sac_encoder *encoder, const char *folder, sac_dtyp
 sac_status sac_encoder_open(sac_device *device, const char *model, const sac_encoder_options *options,
                             sac_encoder **out, sac_error *err)
 {
+    bool builtin = model == NULL || strcmp(model, "builtin") == 0;
     sac_encoder *encoder;
     sac_dtype precision = SAC_F32;
     sac_status st;
@@ -121,7 +152,9 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
     encoder = calloc(1, sizeof *encoder);
     if (encoder == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for an encoder");
-    encoder->device = sac_device_host(device); /* a GPU leaves the slots of pictures and transformers empty */
+    encoder->device = sac_device_host(device);
+    if (!builtin && runs_networks(sac_device_shard(device, 0)))
+        encoder->device = sac_device_shard(device, 0);
     sac_encoder_options_init(&encoder->options);
     if (options != NULL)
         encoder->options = *options;
@@ -134,8 +167,7 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
         st = sac_fail(err, SAC_INVALID_ARGUMENT, "batch_max %u: 1 to %d", encoder->options.batch_max,
                       BATCH_MAX);
     if (st == SAC_OK)
-        st = model == NULL || strcmp(model, "builtin") == 0 ? open_builtin(encoder, err)
-                                                            : open_folder(encoder, model, precision, err);
+        st = builtin ? open_builtin(encoder, err) : open_folder(encoder, model, precision, err);
     encoder->options.precision = NULL; /* the caller's text, not needed any more */
     if (st != SAC_OK) {
         sac_encoder_close(encoder);

@@ -2,11 +2,15 @@
  * stores.
  *
  * A slot holds one prepared picture. Decode threads take free slots and queue them as ready; the calling
- * thread empties them into a batch. The slots bound the memory, and a thread that finds none free waits.
+ * thread empties them into a flight: a batch that it submits to the encoder, and lands when it is through. On
+ * a device that works beside the host two flights are in the air, so that it has the next one's work before
+ * it is done with the last: the calling thread waits for the device only while less than a batch is queued.
+ * The slots bound the memory, and a thread that finds none free waits.
  */
 #include "engine/ingest.h"
 
 #include "engine/collection.h"
+#include "engine/encoder.h"
 #include "engine/progress.h"
 #include "engine/walk.h"
 
@@ -20,12 +24,11 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 enum {
-    BATCH = 16,         /* pictures embedded at a time: enough rows for a product, few enough to stop soon */
+    HOST_BATCH = 16, /* embedded at a time where it takes long: rows enough for a product, and soon done */
+    FLIGHTS_MAX = 2,
     COMMIT_ITEMS = 256, /* a commit comes after so many pictures */
-    PENDING_MAX = COMMIT_ITEMS + BATCH,
     THREADS_MAX = 256,
     FILE_BYTES_MAX = 64 << 20, /* above every limit that a decoder could have */
     WAIT_MS = 100,             /* for a batch to fill */
@@ -47,6 +50,15 @@ struct pending {
     char id_buffer[SAC_ID_TEXT_MAX];
 };
 
+/* Pictures on their way through the encoder. */
+struct flight {
+    sac_embeddings *embeddings; /* NULL: there was no memory to submit them all at once */
+    sac_prepared **pictures;    /* [batch] */
+    struct pending *items;      /* [batch] */
+    size_t n;
+    double began;
+};
+
 struct ingest {
     sac_collection *collection;
     sac_encoder *encoder;
@@ -64,35 +76,22 @@ struct ingest {
     size_t threads_running;
     bool stop;
     uint64_t failed;
-    FILE *errors; /* NULL: none wanted */
+    double decode_seconds; /* of all threads */
+    FILE *errors;          /* NULL: none wanted */
 
     /* Of the calling thread. */
-    sac_prepared *batch[BATCH];
-    struct pending *pending;
-    float *vectors; /* [PENDING_MAX][dim] */
+    size_t batch;
+    struct slot **taken; /* [batch] */
+    struct flight flights[FLIGHTS_MAX];
+    size_t flights_max, first_flight, flight_count; /* a ring: the first one was submitted first */
+    double encoder_seconds, landed_at;
+    struct pending *pending; /* [COMMIT_ITEMS + batch], like the next two */
+    sac_item *items;
+    float *vectors; /* [][dim] */
     size_t pending_count;
     uint64_t embedded;
     double committed_at;
 };
-
-sac_id sac_ingest_id(const char *path, char buffer[SAC_ID_TEXT_MAX])
-{
-    size_t size = strlen(path), at;
-    XXH128_hash_t hash;
-    char head[40];
-
-    if (size <= SAC_ID_TEXT_MAX)
-        return (sac_id){0, path, size};
-    hash = XXH3_128bits(path, size);
-    snprintf(head, sizeof head, "~%016" PRIx64 "%016" PRIx64 "~", (uint64_t)hash.high64,
-             (uint64_t)hash.low64);
-    at = size - (SAC_ID_TEXT_MAX - 34);
-    while (at < size && ((uint8_t)path[at] & 0xc0) == 0x80) /* the middle of a UTF-8 character */
-        at++;
-    memcpy(buffer, head, 34);
-    memcpy(buffer + 34, path + at, size - at);
-    return (sac_id){0, buffer, 34 + size - at};
-}
 
 /* Under the lock, or before and after the threads run. */
 static void note_failure(struct ingest *in, const char *path, const char *reason)
@@ -220,9 +219,11 @@ static bool take_work(struct ingest *in, struct slot **slot)
     return more;
 }
 
-static void hand_over(struct ingest *in, struct slot *slot, sac_status st, const sac_error *err)
+static void hand_over(struct ingest *in, struct slot *slot, sac_status st, double seconds,
+                      const sac_error *err)
 {
     pthread_mutex_lock(&in->lock);
+    in->decode_seconds += seconds;
     if (st == SAC_OK) {
         in->ready[in->ready_count++] = slot;
     } else {
@@ -241,12 +242,13 @@ static void *decode_pictures(void *context)
     struct slot *slot;
 
     while (take_work(in, &slot)) {
+        double began = sac_clock();
         sac_error err = {0};
         sac_status st = read_file(slot->file->path, slot, &bytes, &capacity, &err);
 
         if (st == SAC_OK)
             st = sac_encoder_prepare(in->encoder, bytes, slot->size, NULL, &slot->picture, &err);
-        hand_over(in, slot, st, &err);
+        hand_over(in, slot, st, sac_clock() - began, &err);
     }
     free(bytes);
     pthread_mutex_lock(&in->lock);
@@ -262,20 +264,19 @@ static void *decode_pictures(void *context)
 /* Commits what is pending. */
 static sac_status commit(struct ingest *in, sac_error *err)
 {
-    sac_item items[PENDING_MAX];
     sac_status st;
 
     for (size_t i = 0; i < in->pending_count; i++) {
         struct pending *p = &in->pending[i];
 
-        items[i] = (sac_item){.id = sac_ingest_id(p->path, p->id_buffer),
-                              .vector = in->vectors + i * in->dim,
-                              .attributes = p->attributes,
-                              .attribute_count = 2,
-                              .source = p->path,
-                              .source_size = strlen(p->path)};
+        in->items[i] = (sac_item){.id = sac_ingest_id(p->path, p->id_buffer),
+                                  .vector = in->vectors + i * in->dim,
+                                  .attributes = p->attributes,
+                                  .attribute_count = 2,
+                                  .source = p->path,
+                                  .source_size = strlen(p->path)};
     }
-    st = sac_collection_put(in->collection, items, in->pending_count, err);
+    st = sac_collection_put(in->collection, in->items, in->pending_count, err);
     if (st == SAC_OK)
         in->result->stored += in->pending_count;
     in->pending_count = 0;
@@ -293,41 +294,92 @@ static sac_attribute int_attribute(const char *name, int64_t value)
         .name = name, .name_size = strlen(name), .kind = SAC_ATTRIBUTE_INT, .integer = value};
 }
 
-/* Moves ready pictures into the batch: waits a little for a full one. Returns how many; *over when no more
- * will come. */
-static size_t take_batch(struct ingest *in, bool *over)
+/* Under the lock: there is a whole batch, or all that will come. */
+static bool batch_ready(const struct ingest *in)
 {
-    struct slot *taken[BATCH];
+    return in->ready_count >= in->batch || in->threads_running == 0;
+}
+
+/* Moves ready pictures into a flight: waits a little for a full one. *over when no more will come. */
+static void take_batch(struct ingest *in, struct flight *flight, bool *over)
+{
     struct timespec until;
-    size_t n = 0;
     int rc = 0;
 
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += WAIT_MS * 1000000L;
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
+    flight->n = 0;
     pthread_mutex_lock(&in->lock);
-    while (in->ready_count < BATCH && in->threads_running > 0 && rc == 0)
+    while (!batch_ready(in) && rc == 0)
         rc = pthread_cond_timedwait(&in->slot_ready, &in->lock, &until);
-    while (n < BATCH && in->ready_count > 0)
-        taken[n++] = in->ready[--in->ready_count];
+    while (flight->n < in->batch && in->ready_count > 0)
+        in->taken[flight->n++] = in->ready[--in->ready_count];
     *over = in->threads_running == 0 && in->ready_count == 0;
     pthread_mutex_unlock(&in->lock);
-    for (size_t i = 0; i < n; i++) {
-        struct pending *p = &in->pending[in->pending_count + i];
+    for (size_t i = 0; i < flight->n; i++) {
+        struct pending *p = &flight->items[i];
+        struct slot *slot = in->taken[i];
 
-        in->batch[i] = taken[i]->picture;
-        taken[i]->picture = NULL;
-        p->path = taken[i]->file->path;
-        p->attributes[0] = int_attribute("size", (int64_t)taken[i]->size);
-        p->attributes[1] = int_attribute("mtime_ns", taken[i]->mtime_ns);
+        flight->pictures[i] = slot->picture;
+        slot->picture = NULL;
+        p->path = slot->file->path;
+        p->attributes[0] = int_attribute("size", (int64_t)slot->size);
+        p->attributes[1] = int_attribute("mtime_ns", slot->mtime_ns);
     }
     pthread_mutex_lock(&in->lock);
-    for (size_t i = 0; i < n; i++)
-        in->idle[in->idle_count++] = taken[i];
+    for (size_t i = 0; i < flight->n; i++)
+        in->idle[in->idle_count++] = in->taken[i];
     pthread_cond_broadcast(&in->slot_free);
     pthread_mutex_unlock(&in->lock);
-    return n;
+}
+
+/* Sends the next pictures into the encoder, where there are any. */
+static sac_status launch(struct ingest *in, bool *over, sac_error *err)
+{
+    struct flight *flight = &in->flights[(in->first_flight + in->flight_count) % in->flights_max];
+    sac_status st;
+
+    take_batch(in, flight, over);
+    if (flight->n == 0)
+        return SAC_OK;
+    in->flight_count++;
+    flight->began = sac_clock();
+    st = sac_encoder_submit(in->encoder, flight->n, flight->pictures, &flight->embeddings, err);
+    return st == SAC_DEVICE_MEMORY ? SAC_OK : st; /* landing takes them in smaller parts */
+}
+
+static void empty_flight(struct flight *flight)
+{
+    sac_embeddings_release(flight->embeddings);
+    flight->embeddings = NULL;
+    for (size_t i = 0; i < flight->n; i++)
+        sac_prepared_free(flight->pictures[i]);
+    flight->n = 0;
+}
+
+/* Waits for the oldest flight and adds what it brings to what is pending. */
+static sac_status land(struct ingest *in, sac_error *err)
+{
+    struct flight *flight = &in->flights[in->first_flight];
+    float *vectors = in->vectors + in->pending_count * in->dim;
+    sac_status st = flight->embeddings != NULL
+                        ? sac_embeddings_fetch(flight->embeddings, vectors, err)
+                        : sac_encoder_embed(in->encoder, flight->n, flight->pictures, vectors, err);
+    double now = sac_clock(), from = flight->began > in->landed_at ? flight->began : in->landed_at;
+
+    in->encoder_seconds += now - from; /* a flight that is through by now is busy until it is looked at */
+    in->landed_at = now;
+    if (st == SAC_OK) {
+        memcpy(in->pending + in->pending_count, flight->items, flight->n * sizeof *flight->items);
+        in->pending_count += flight->n;
+        in->embedded += flight->n;
+    }
+    empty_flight(flight);
+    in->first_flight = (in->first_flight + 1) % in->flights_max;
+    in->flight_count--;
+    return st;
 }
 
 static bool report(struct ingest *in)
@@ -340,29 +392,42 @@ static bool report(struct ingest *in)
     return sac_progress_step(&in->meter, in->embedded + failed, failed);
 }
 
+/* Whether the next flight starts before the oldest lands. */
+static bool launch_next(struct ingest *in, bool over)
+{
+    bool ready;
+
+    if (over || in->flight_count == in->flights_max)
+        return false;
+    pthread_mutex_lock(&in->lock);
+    ready = batch_ready(in);
+    pthread_mutex_unlock(&in->lock);
+    return ready || in->flight_count == 0;
+}
+
+static sac_status embed_some(struct ingest *in, bool *over, sac_error *err)
+{
+    sac_status st;
+
+    if (launch_next(in, *over))
+        return launch(in, over, err);
+    st = in->flight_count > 0 ? land(in, err) : SAC_OK;
+    if (st == SAC_OK && (in->pending_count >= COMMIT_ITEMS ||
+                         (in->pending_count > 0 && sac_clock() - in->committed_at >= COMMIT_SECONDS)))
+        st = commit(in, err);
+    if (st == SAC_OK && !report(in))
+        st = sac_fail(err, SAC_CANCELLED, "stopped on request: what is done is kept");
+    return st;
+}
+
 static sac_status embed_pictures(struct ingest *in, sac_error *err)
 {
     sac_status st = SAC_OK;
     bool over = false;
 
     in->committed_at = sac_clock();
-    while (!over && st == SAC_OK) {
-        size_t n = take_batch(in, &over);
-
-        if (n > 0)
-            st = sac_encoder_embed(in->encoder, n, in->batch, in->vectors + in->pending_count * in->dim, err);
-        for (size_t i = 0; i < n; i++)
-            sac_prepared_free(in->batch[i]);
-        if (st != SAC_OK)
-            break;
-        in->pending_count += n;
-        in->embedded += n;
-        if (in->pending_count >= COMMIT_ITEMS ||
-            (in->pending_count > 0 && sac_clock() - in->committed_at >= COMMIT_SECONDS))
-            st = commit(in, err);
-        if (st == SAC_OK && !report(in))
-            st = sac_fail(err, SAC_CANCELLED, "stopped on request: what is done is kept");
-    }
+    while (st == SAC_OK && (!over || in->flight_count > 0))
+        st = embed_some(in, &over, err);
     if ((st == SAC_OK || st == SAC_CANCELLED) && in->pending_count > 0) {
         sac_status last = commit(in, st == SAC_OK ? err : NULL);
 
@@ -373,18 +438,37 @@ static sac_status embed_pictures(struct ingest *in, sac_error *err)
 
 /* ---- the whole ---- */
 
-static sac_status make_slots(struct ingest *in, size_t threads, sac_error *err)
+static bool make_flights(struct ingest *in)
 {
+    size_t pending = COMMIT_ITEMS + in->batch;
     bool good;
 
-    in->slot_count = 2 * BATCH + threads;
+    in->taken = calloc(in->batch, sizeof(struct slot *));
+    in->pending = calloc(pending, sizeof *in->pending);
+    in->items = calloc(pending, sizeof *in->items);
+    in->vectors = calloc(pending, in->dim * sizeof *in->vectors);
+    good = in->taken != NULL && in->pending != NULL && in->items != NULL && in->vectors != NULL;
+    for (size_t i = 0; i < in->flights_max && good; i++) {
+        in->flights[i].pictures = calloc(in->batch, sizeof(sac_prepared *));
+        in->flights[i].items = calloc(in->batch, sizeof *in->flights[i].items);
+        good = in->flights[i].pictures != NULL && in->flights[i].items != NULL;
+    }
+    return good;
+}
+
+static sac_status make_slots(struct ingest *in, size_t threads, sac_error *err)
+{
+    bool host = sac_device_host_visible(sac_encoder_device(in->encoder)), good;
+
+    in->batch = sac_encoder_pass(in->encoder);
+    if (host && in->batch > HOST_BATCH)
+        in->batch = HOST_BATCH;
+    in->flights_max = host ? 1 : FLIGHTS_MAX;
+    in->slot_count = 2 * in->batch + threads;
     in->slots = calloc(in->slot_count, sizeof *in->slots);
     in->ready = calloc(in->slot_count, sizeof(struct slot *));
     in->idle = calloc(in->slot_count, sizeof(struct slot *));
-    in->pending = calloc(PENDING_MAX, sizeof *in->pending);
-    in->vectors = calloc(PENDING_MAX, in->dim * sizeof *in->vectors);
-    good = in->slots != NULL && in->ready != NULL && in->idle != NULL && in->pending != NULL &&
-           in->vectors != NULL;
+    good = make_flights(in) && in->slots != NULL && in->ready != NULL && in->idle != NULL;
     for (size_t i = 0; i < in->slot_count && good; i++)
         in->idle[in->idle_count++] = &in->slots[i];
     return good ? SAC_OK : sac_fail(err, SAC_NO_MEMORY, "no memory for a queue of pictures");
@@ -394,16 +478,34 @@ static void free_slots(struct ingest *in)
 {
     for (size_t i = 0; i < in->slot_count && in->slots != NULL; i++)
         sac_prepared_free(in->slots[i].picture);
+    for (size_t i = 0; i < in->flights_max; i++) {
+        empty_flight(&in->flights[i]);
+        free(in->flights[i].pictures);
+        free(in->flights[i].items);
+    }
     free(in->slots);
     free(in->ready);
     free(in->idle);
+    free(in->taken);
     free(in->pending);
+    free(in->items);
     free(in->vectors);
+}
+
+/* What was busy how much of the time. */
+static void measure(struct ingest *in, size_t threads, double seconds)
+{
+    in->result->decode_threads = (uint32_t)threads;
+    if (seconds > 0) {
+        in->result->decode_busy = in->decode_seconds / (seconds * (double)threads);
+        in->result->encoder_busy = in->encoder_seconds / seconds;
+    }
 }
 
 static sac_status run_threads(struct ingest *in, size_t threads, sac_error *err)
 {
     pthread_t ids[THREADS_MAX];
+    double began = sac_clock();
     size_t started = 0;
     sac_status st = SAC_OK;
 
@@ -423,6 +525,7 @@ static sac_status run_threads(struct ingest *in, size_t threads, sac_error *err)
     pthread_mutex_unlock(&in->lock);
     for (size_t i = 0; i < started; i++)
         pthread_join(ids[i], NULL);
+    measure(in, started > 0 ? started : 1, sac_clock() - began);
     return st;
 }
 

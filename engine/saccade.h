@@ -103,8 +103,9 @@ typedef struct sac_crop {
 typedef struct sac_encoder sac_encoder;
 
 typedef struct sac_encoder_options {
-    const char *precision; /* "f32", "bf16", or "auto": bf16 where the CPU has bf16 instructions */
-    uint32_t batch_max;    /* pictures that one pass takes at most; larger calls are cut. 64 */
+    const char *precision; /* "f32", "bf16", or "auto": bf16 where the device has instructions for it */
+    uint32_t batch_max;    /* pictures that one pass takes at most; larger calls are cut, and a pass takes
+                              fewer where caches (CPU) or the budget (GPU) hold no more. 256 */
     sac_image_limits limits;
 } sac_encoder_options;
 void sac_encoder_options_init(sac_encoder_options *options);
@@ -429,6 +430,10 @@ typedef struct sac_ingest_result {
     uint64_t skipped; /* there already, with the same size and modification time */
     uint64_t failed;
     double seconds;
+    uint32_t decode_threads;
+    double decode_busy,
+        encoder_busy; /* while pictures were embedded: share of the threads' time that went into
+                         reading and decoding, and of the time that the encoder had work */
 } sac_ingest_result;
 
 /* Embeds pictures into a collection: decode threads feed the encoder, whole batches are committed at once,

@@ -14,7 +14,8 @@
 #include <string.h>
 
 enum {
-    HOST_TOKENS = 8192,     /* of one pass where the processor has caches to stay in, not a bus to fill */
+    HOST_PICTURES = 64, /* of one pass on a processor, which has caches to stay in */
+    HOST_TOKENS = 8192,
     RECORDED_PICTURES = 64, /* larger passes take longer than the launches of their operations */
 };
 
@@ -24,6 +25,9 @@ enum {
 #define PIXEL_SHARE 32u
 #define PICTURE_BYTES_MAX ((size_t)48 << 20)
 #define PIXEL_ALIGNMENT ((size_t)64)
+
+/* A pass takes no more of the budget than this: indexes live in it too, and two passes are in flight. */
+#define PASS_SHARE 16u
 
 static size_t larger(size_t a, size_t b)
 {
@@ -299,7 +303,7 @@ sac_status sac_vit_embed(sac_vit *vit, size_t n, const struct sac_vit_input *inp
         sac_embeddings *next;
         sac_status submitted = sac_vit_submit(vit, count, &part, watch, &next, err), landed;
 
-        landed = land(&flying, &vectors, submitted == SAC_OK ? err : NULL);
+        landed = land(&flying, &vectors, submitted == SAC_OK || submitted == SAC_DEVICE_MEMORY ? err : NULL);
         if (submitted == SAC_OK)
             done += count;
         else if (submitted != SAC_DEVICE_MEMORY || (alone && count == 1))
@@ -357,14 +361,17 @@ sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err)
     uint32_t most = HOST_TOKENS / vit->tokens > 0 ? HOST_TOKENS / vit->tokens : 1;
     sac_device_memory memory;
 
-    vit->batch = batch_max;
     if (sac_device_host_visible(vit->device)) {
+        most = most < HOST_PICTURES ? most : HOST_PICTURES;
         vit->batch = batch_max < most ? batch_max : most;
         return SAC_OK;
     }
     sac_device_memory_describe(vit->device, &memory);
     vit->pixel_bytes = smaller(PIXEL_BYTES, (size_t)(memory.budget / PIXEL_SHARE));
     vit->pixel_bytes = larger(vit->pixel_bytes, sac_preprocess_bytes(&vit->config.preprocess));
+    vit->batch = batch_max;
+    while (vit->batch > 1 && pass_bytes(vit, vit->batch) > memory.budget / PASS_SHARE)
+        vit->batch /= 2;
     return check_room(vit, err);
 }
 

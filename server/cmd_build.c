@@ -212,6 +212,11 @@ static void summarize_json(const struct build *b, const sac_collection_info *inf
 
     if (j != NULL && b->result.failed > 0 && b->errors != NULL)
         json_object_set_new(j, "errors", json_string(b->errors));
+    if (j != NULL && b->result.decode_threads > 0) {
+        json_object_set_new(j, "decode_threads", json_integer(b->result.decode_threads));
+        json_object_set_new(j, "decode_busy", json_real(b->result.decode_busy));
+        json_object_set_new(j, "encoder_busy", json_real(b->result.encoder_busy));
+    }
     if (j != NULL)
         json_dumpf(j, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
     putchar('\n');
@@ -237,6 +242,9 @@ static void summarize(const struct build *b)
            sac_human_seconds(r->seconds, text[0]));
     if (r->stored > 0 && r->seconds > 0)
         printf(" (%s)", sac_human_rate((double)(r->stored + r->failed) / r->seconds, text[1]));
+    if (r->decode_threads > 0)
+        printf("\ndecoding %.0f %% busy (%u thread%s), encoder %.0f %% busy", 100 * r->decode_busy,
+               r->decode_threads, r->decode_threads == 1 ? "" : "s", 100 * r->encoder_busy);
     printf("\ncollection %s in %s: %s %s%s, index %s, %s on disk\n", b->local.name, b->local.data,
            sac_human_count(info.count, number[3]), noun, info.count == 1 ? "" : "s", info.index.spec,
            sac_human_bytes(bytes, text[2]));
