@@ -33,6 +33,7 @@ set(SACCADE_CUDA_KERNELS # one file an operation
   ${CMAKE_CURRENT_LIST_DIR}/nearest.cu
   ${CMAKE_CURRENT_LIST_DIR}/norms.cu
   ${CMAKE_CURRENT_LIST_DIR}/panel.cu
+  ${CMAKE_CURRENT_LIST_DIR}/patchify.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_encode.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_scan.cu
   ${CMAKE_CURRENT_LIST_DIR}/pq_scan_lists.cu

@@ -62,21 +62,24 @@ static void place(struct kernel_data *data, uint32_t full, uint32_t wanted, uint
     *to = kernel_random(data, wanted - *length + 1);
 }
 
-/* Memory that ends where the picture does; noise, and blocks of black and white for a filter to overshoot at.
- */
+enum { STRIDE_SPARE = 26, GAP = 16 };
+
+/* Noise, and blocks of black and white for a filter to overshoot at. The picture most often ends where its
+ * memory does, which is of the same size whatever the stride. */
 static const uint8_t *picture_pixels(struct kernel_data *data, const struct sac_placed_picture *p)
 {
-    size_t before = kernel_random(data, 16), bytes = (p->height - 1) * p->stride + (size_t)p->width * 3;
-    uint8_t *memory = kernel_block(data, before + bytes, 1);
+    size_t bytes = (p->height - 1) * p->stride + (size_t)p->width * 3;
+    size_t room = (size_t)p->height * (p->width * 3 + STRIDE_SPARE) + GAP;
+    size_t behind = kernel_random(data, 2) == 0 ? 0 : kernel_random(data, GAP);
+    uint8_t *memory = kernel_block(data, room, 1), *pixels = memory + room - behind - bytes;
 
-    for (size_t i = 0; i < before + bytes; i++)
+    for (size_t i = 0; i < room; i++)
         memory[i] = (uint8_t)kernel_random(data, 256);
     for (uint32_t y = 0; y < p->height; y++)
         for (uint32_t x = 0; x < p->width; x++)
             if ((x / 8 + y / 8) % 3 != 0)
-                memset(memory + before + y * p->stride + (size_t)x * 3, (x / 8 + y / 8) % 3 == 1 ? 255 : 0,
-                       3);
-    return memory + before;
+                memset(pixels + y * p->stride + (size_t)x * 3, (x / 8 + y / 8) % 3 == 1 ? 255 : 0, 3);
+    return pixels;
 }
 
 /* Products and sums of scaling it. */
@@ -94,7 +97,7 @@ static void patchify_make(struct kernel_data *data)
 {
     const struct kernel_case *c = data->c;
     struct sac_patchify_args *a = &data->args.patchify;
-    /* its 7 words hold a pointer each, as far as who moves it is concerned */
+    /* made of words, some of which point into blocks */
     struct sac_placed_picture *pictures = kernel_pointers(data, c->n * (sizeof *pictures / sizeof(void *)));
 
     *a = (struct sac_patchify_args){.pictures = pictures,
@@ -104,6 +107,8 @@ static void patchify_make(struct kernel_data *data)
                                     .patch = c->dim,
                                     .filter =
                                         c->flags & CASE_BILINEAR ? SAC_FILTER_BILINEAR : SAC_FILTER_BICUBIC,
+                                    .scale = {0.0171f, 0.0175f, -0.3f},
+                                    .shift = {-2.1f, 0.0f, 7.77f},
                                     .dtype = c->dtype};
     for (size_t i = 0; i < c->n; i++) {
         const struct shape *shape = &shapes[c->pq.m + i % c->pq.dsub];
@@ -111,7 +116,7 @@ static void patchify_make(struct kernel_data *data)
 
         p->width = shape->width;
         p->height = shape->height;
-        p->stride = (size_t)p->width * 3 + kernel_random(data, 3) * kernel_random(data, 14);
+        p->stride = (size_t)p->width * 3 + kernel_random(data, 3) * kernel_random(data, STRIDE_SPARE / 2 + 1);
         p->full_width = shape->full_width;
         p->full_height = shape->full_height;
         place(data, p->full_width, a->width, &p->window_x, &p->window_width, &p->to_x);
@@ -119,10 +124,6 @@ static void patchify_make(struct kernel_data *data)
         p->pixels = picture_pixels(data, p);
         data->bytes += (double)p->width * p->height * 3;
         data->flops += picture_flops(p);
-    }
-    for (int i = 0; i < 3; i++) {
-        a->scale[i] = 0.01f + 0.02f * kernel_random_float(data);
-        a->shift[i] = kernel_random_float(data);
     }
     a->out = kernel_output(data, (size_t)c->n * a->width * a->height * 3, c->dtype == SAC_BF16 ? 2 : 4);
     data->bytes += (double)data->out_bytes[0];
