@@ -213,6 +213,78 @@ static void every_failing_allocation_is_survived(void **state)
     assert_in_range(n, 5, 20); /* scratch, buffer, page-locked memory, the ring, and then none */
 }
 
+/* A layer, made and used once; its y goes nowhere. */
+static sac_status use_layer(sac_device *device)
+{
+    static const float weight[8 * 8], bias[8];
+    const struct sac_ops *ops = sac_device_ops(device);
+    const struct sac_linear_params params = {.in = 8,
+                                             .out = 8,
+                                             .weight = weight,
+                                             .bias = bias,
+                                             .precision = SAC_BF16,
+                                             .y_dtype = SAC_BF16,
+                                             .activation = SAC_ACTIVATION_SWIGLU};
+    struct sac_linear_args args = {.rows = 2};
+    sac_linear *linear = NULL;
+    sac_stream *stream = NULL;
+    void *memory = NULL;
+    sac_status st = sac_buffer_alloc(device, 1024, 1, &memory, NULL);
+
+    if (st == SAC_OK)
+        st = ops->linear_open(device, &params, &linear, NULL);
+    if (st == SAC_OK) {
+        args.linear = linear;
+        args.x = memory;
+        args.y = (char *)memory + 512;
+        st = sac_stream_open(device, ops->linear_scratch(device, &args), &stream, NULL);
+    }
+    if (st == SAC_OK)
+        st = ops->linear(stream, &args);
+    if (st == SAC_OK)
+        st = sac_stream_wait(stream);
+    sac_stream_close(stream);
+    ops->linear_close(linear);
+    sac_buffer_free(device, memory);
+    return st;
+}
+
+static void a_layer_survives_every_failing_allocation(void **state)
+{
+    sac_status st = SAC_DEVICE_MEMORY;
+    int n = 0;
+
+    (void)state;
+    while (st != SAC_OK) {
+        sac_device *device = open_gpu("cuda:0", 0);
+        char text[32];
+
+        snprintf(text, sizeof text, "memory:%d", ++n);
+        set("FAIL", text);
+        st = use_layer(device);
+        set("FAIL", NULL);
+        assert_true(st == SAC_OK || st == SAC_DEVICE_MEMORY);
+        assert_int_equal(used(device), 0);
+        assert_false(sac_device_lost(device));
+        assert_int_equal(use_layer(device), SAC_OK);
+        sac_device_close(device);
+    }
+    assert_int_equal(n, 6); /* buffer, weight, bias, the library, scratch, and then none */
+}
+
+static void a_layer_sees_its_device_lost(void **state)
+{
+    sac_device *device = open_gpu("cuda:0", 0);
+
+    (void)state;
+    assert_int_equal(use_layer(device), SAC_OK);
+    set("FAIL", "lost:1");
+    assert_int_equal(use_layer(device), SAC_DEVICE_LOST);
+    assert_true(sac_device_lost(device));
+    set("FAIL", NULL);
+    sac_device_close(device);
+}
+
 /* ---- faults ------------------------------------------------------------------------------------------ */
 
 /* One operation with a launch, and the wait for it. */
@@ -369,6 +441,8 @@ int main(void)
         cmocka_unit_test_setup(idle_arenas_go_before_anybody_is_refused, usual_chip),
         cmocka_unit_test_setup(an_arena_grows_where_there_is_no_room_for_two, usual_chip),
         cmocka_unit_test_setup(every_failing_allocation_is_survived, usual_chip),
+        cmocka_unit_test_setup(a_layer_survives_every_failing_allocation, usual_chip),
+        cmocka_unit_test_setup(a_layer_sees_its_device_lost, usual_chip),
         cmocka_unit_test_setup(a_lost_device_stays_lost, usual_chip),
         cmocka_unit_test_setup(a_recording_takes_no_ordinary_memory, usual_chip),
         cmocka_unit_test_setup(what_is_not_there_is_said_in_plain_words, usual_chip),
