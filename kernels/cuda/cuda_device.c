@@ -213,6 +213,8 @@ static void cuda_close(sac_device *device)
     sac_cuda_device *d = (sac_cuda_device *)device;
 
     peers_leave(d->ordinal);
+    if (d->blas != NULL)
+        (void)cudaSetDevice(d->ordinal); /* which closing it waits for */
     sac_cuda_blas_close(d->blas);
     sac_cuda_ranges_clear(&d->allocated);
     pthread_mutex_destroy(&d->allocated.lock);

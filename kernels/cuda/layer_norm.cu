@@ -15,12 +15,11 @@
  * <32, 8> 63, <32, 16> 128: 24, 36, 32 and 16 warps a multiprocessor, which ask for 3 (width 192), 2, 3 or 4
  * and 6 to 8 KB each at once, where some 30 KB in all keep memory busy; read_kernel 26 to 31: 64 warps. */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/half.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/rows.cuh"
 
 #include <assert.h>
-#include <cuda_bf16.h>
-#include <string.h>
 
 enum { THREADS = 128 };
 
@@ -34,15 +33,6 @@ template <uint32_t WIDTH> static __device__ __forceinline__ void parameters_load
     } else {
         to[0] = __ldg(from);
     }
-}
-
-static __device__ __forceinline__ uint32_t bf16_pair(float low, float high)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    uint32_t word;
-
-    memcpy(&word, &pair, sizeof word);
-    return word;
 }
 
 /* Components w .. w + WIDTH - 1 of a row of y, from their distances to the mean. A warp stores whole sectors
@@ -62,9 +52,10 @@ static __device__ __forceinline__ void finish(const struct sac_layer_norm_args &
     if constexpr (Y == SAC_F32)
         sac_vector_store<WIDTH>((float *)a.y + at, 0, y);
     else if constexpr (WIDTH == 4)
-        __stwb((uint2 *)((uint16_t *)a.y + at), make_uint2(bf16_pair(y[0], y[1]), bf16_pair(y[2], y[3])));
+        __stwb((uint2 *)((uint16_t *)a.y + at),
+               make_uint2(sac_bf16_pair(y[0], y[1]), sac_bf16_pair(y[2], y[3])));
     else
-        ((uint16_t *)a.y)[at] = __bfloat16_as_ushort(__float2bfloat16_rn(y[0]));
+        ((uint16_t *)a.y)[at] = (uint16_t)sac_bf16_pair(y[0], 0.0f);
 }
 
 static __device__ __forceinline__ float scale_of(float squares, const struct sac_layer_norm_args &a)
