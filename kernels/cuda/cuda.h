@@ -141,6 +141,7 @@ sac_status sac_pq_scan_cuda(sac_stream *s, const struct sac_pq_scan_args *a);
 size_t sac_pq_scan_scratch_cuda(const sac_device *d, const struct sac_pq_scan_args *a);
 sac_status sac_patchify_cuda(sac_stream *s, const struct sac_patchify_args *a);
 size_t sac_patchify_scratch_cuda(const sac_device *d, const struct sac_patchify_args *a);
+sac_dtype sac_linear_precision_cuda(const sac_device *d);
 sac_status sac_linear_open_cuda(sac_device *d, const struct sac_linear_params *p, sac_linear **out,
                                 sac_error *err);
 void sac_linear_close_cuda(sac_linear *linear);

@@ -29,6 +29,7 @@ void sac_cuda_ops_fill(struct sac_ops *ops)
     ops->pq_scan_scratch = sac_pq_scan_scratch_cuda;
     ops->patchify = sac_patchify_cuda;
     ops->patchify_scratch = sac_patchify_scratch_cuda;
+    ops->linear_precision = sac_linear_precision_cuda;
     ops->linear_open = sac_linear_open_cuda;
     ops->linear_close = sac_linear_close_cuda;
     ops->linear = sac_linear_cuda;

@@ -401,6 +401,13 @@ extern "C" void sac_linear_close_cuda(sac_linear *linear)
     free(linear);
 }
 
+/* Every GPU from the A100 on has tensor cores for bf16. */
+extern "C" sac_dtype sac_linear_precision_cuda(const sac_device *d)
+{
+    (void)d;
+    return SAC_BF16;
+}
+
 extern "C" size_t sac_linear_scratch_cuda(const sac_device *d, const struct sac_linear_args *a)
 {
     const sac_linear *l = a->linear;
