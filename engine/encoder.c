@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BATCH_MAX = 1024 };
-
 /* Page-locked memory for pictures: two passes of 64 photos of two million pixels, and as many that are being
  * decoded; but no more of the host's memory than a sixteenth, since nobody else gets it. Beyond that pictures
  * are scaled where they are decoded. */
@@ -64,18 +62,29 @@ static sac_status open_builtin(sac_encoder *encoder, sac_error *err)
     return set_fingerprint(encoder, NULL, 0, SAC_DESCRIPTOR_NAME, err);
 }
 
-static sac_status parse_precision(const sac_device *device, const char *text, sac_dtype *out, sac_error *err)
+/* automatic: what "auto" means. */
+static sac_status check_options(const sac_encoder_options *options, sac_dtype automatic, sac_dtype *precision,
+                                sac_error *err)
 {
+    const char *text = options->precision;
+
+    if (options->batch_max == 0 || options->batch_max > SAC_PASS_MAX)
+        return sac_fail(err, SAC_INVALID_ARGUMENT, "batch_max %u: 1 to %u", options->batch_max, SAC_PASS_MAX);
     if (text == NULL || strcmp(text, "auto") == 0)
-        *out = sac_device_ops(device)->linear_precision(device);
+        *precision = automatic;
     else if (strcmp(text, "f32") == 0)
-        *out = SAC_F32;
+        *precision = SAC_F32;
     else if (strcmp(text, "bf16") == 0)
-        *out = SAC_BF16;
+        *precision = SAC_BF16;
     else
         return sac_fail(err, SAC_INVALID_ARGUMENT,
                         "precision \"%.32s\" is unknown; use \"f32\", \"bf16\" or \"auto\"", text);
     return SAC_OK;
+}
+
+static bool is_builtin(const char *model)
+{
+    return model == NULL || strcmp(model, "builtin") == 0;
 }
 
 /* Whether a device does everything from pixels to embeddings; its host does, where it does not. */
@@ -143,7 +152,7 @@ static sac_status open_folder(sac_encoder *encoder, const char *folder, sac_dtyp
 sac_status sac_encoder_open(sac_device *device, const char *model, const sac_encoder_options *options,
                             sac_encoder **out, sac_error *err)
 {
-    bool builtin = model == NULL || strcmp(model, "builtin") == 0;
+    bool builtin = is_builtin(model);
     sac_encoder *encoder;
     sac_dtype precision = SAC_F32;
     sac_status st;
@@ -162,10 +171,8 @@ sac_status sac_encoder_open(sac_device *device, const char *model, const sac_enc
     encoder->preparation.limits = encoder->options.limits;
     sac_workspace_pool_init(&encoder->memory, encoder->device);
     sac_picture_pool_init(&encoder->preparation.pool, encoder->device, 0);
-    st = parse_precision(encoder->device, encoder->options.precision, &precision, err);
-    if (st == SAC_OK && (encoder->options.batch_max == 0 || encoder->options.batch_max > BATCH_MAX))
-        st = sac_fail(err, SAC_INVALID_ARGUMENT, "batch_max %u: 1 to %d", encoder->options.batch_max,
-                      BATCH_MAX);
+    st = check_options(&encoder->options, sac_device_ops(encoder->device)->linear_precision(encoder->device),
+                       &precision, err);
     if (st == SAC_OK)
         st = builtin ? open_builtin(encoder, err) : open_folder(encoder, model, precision, err);
     encoder->options.precision = NULL; /* the caller's text, not needed any more */
@@ -185,6 +192,54 @@ void sac_encoder_close(sac_encoder *encoder)
     sac_picture_pool_free(&encoder->preparation.pool);
     sac_workspace_pool_free(&encoder->memory);
     free(encoder);
+}
+
+static sac_status plan_folder(const char *folder, uint32_t batch_max, sac_dtype precision, uint64_t memory,
+                              sac_encoder_needs *out, sac_error *err)
+{
+    sac_error inner = {0};
+    struct sac_vit_size size;
+    sac_model_config config;
+    sac_weights *weights = NULL;
+    sac_status st = sac_model_config_load(folder, &config, &inner);
+
+    if (st == SAC_OK)
+        st = sac_weights_open(folder, &weights, &inner);
+    if (st == SAC_OK)
+        st = sac_vit_measure(&config, weights, precision, batch_max, memory, &size, &inner);
+    sac_weights_close(weights);
+    if (st != SAC_OK)
+        return sac_fail(err, st, "model %.150s: %.340s", folder, inner.text);
+    *out = (sac_encoder_needs){.dim = size.dim,
+                               .pass = size.batch,
+                               .bytes_weights = size.weights,
+                               .bytes_pass = size.pass,
+                               .bytes_scratch = size.scratch,
+                               .bytes_host = POOL_BYTES};
+    snprintf(out->name, sizeof out->name, "%s", config.name);
+    return SAC_OK;
+}
+
+sac_status sac_encoder_plan(const char *model, const sac_encoder_options *options, uint64_t memory,
+                            sac_encoder_needs *out, sac_error *err)
+{
+    sac_encoder_options defaults;
+    sac_dtype precision = SAC_BF16;
+    sac_status st;
+
+    *out = (sac_encoder_needs){0};
+    sac_encoder_options_init(&defaults);
+    if (options == NULL)
+        options = &defaults;
+    st = check_options(options, precision, &precision, err);
+    if (st != SAC_OK)
+        return st;
+    if (!is_builtin(model))
+        return plan_folder(model, options->batch_max, precision, memory, out, err);
+    snprintf(out->name, sizeof out->name, "%s", SAC_DESCRIPTOR_NAME);
+    out->dim = sac_descriptor_dim();
+    out->pass = options->batch_max;
+    return SAC_OK;
 }
 
 uint32_t sac_encoder_dim(const sac_encoder *encoder)

@@ -102,6 +102,8 @@ typedef struct sac_crop {
 
 typedef struct sac_encoder sac_encoder;
 
+#define SAC_PASS_MAX 1024u /* pictures of one pass */
+
 typedef struct sac_encoder_options {
     const char *precision; /* "f32", "bf16", or "auto": bf16 where the device has instructions for it */
     uint32_t batch_max;    /* pictures that one pass takes at most; larger calls are cut, and a pass takes
@@ -117,6 +119,22 @@ void sac_encoder_options_init(sac_encoder_options *options);
 sac_status sac_encoder_open(sac_device *device, const char *model, const sac_encoder_options *options,
                             sac_encoder **out, sac_error *err);
 void sac_encoder_close(sac_encoder *encoder); /* NULL is allowed */
+
+/* What an encoder will take of a GPU, before there is one. The built-in descriptor takes nothing. */
+typedef struct sac_encoder_needs {
+    char name[128];
+    uint32_t dim;
+    uint32_t pass;          /* pictures of one pass: batch_max, or what the memory allows */
+    uint64_t bytes_weights; /* the device's memory */
+    uint64_t bytes_pass;    /* for each pass in flight, of which one caller has two: activations and pixels */
+    uint64_t bytes_scratch; /* and what its operations take at most */
+    uint64_t bytes_host;    /* page-locked memory of the host for pictures, at most */
+} sac_encoder_needs;
+/* memory: bytes of the GPU that there are to use, as sac_device_memory says. options may be NULL; precision
+ * "auto" counts as bf16, which every GPU that saccade runs on has. Only headers of the model's files are
+ * read. Errors: as sac_encoder_open(). */
+sac_status sac_encoder_plan(const char *model, const sac_encoder_options *options, uint64_t memory,
+                            sac_encoder_needs *out, sac_error *err);
 
 uint32_t sac_encoder_dim(const sac_encoder *encoder);
 const char *sac_encoder_name(const sac_encoder *encoder); /* "builtin-1", "vit_tiny_patch16_224" */

@@ -22,6 +22,19 @@ sac_status sac_vit_open(sac_device *device, const sac_model_config *config, sac_
                         sac_dtype precision, uint32_t batch_max, sac_vit **out, sac_error *err);
 void sac_vit_close(sac_vit *vit); /* NULL is allowed */
 
+/* What a network takes of a GPU's memory. */
+struct sac_vit_size {
+    uint32_t dim, batch; /* batch: pictures of one pass */
+    uint64_t weights;    /* bytes, when it is open */
+    uint64_t pass,
+        scratch; /* bytes of each pass in flight, and what its operations take at most while they run */
+};
+
+/* The same arithmetic that sac_vit_open() follows on a GPU of that budget; headers are looked at, no tensor
+ * is read and nothing is allocated. Errors: SAC_MALFORMED, SAC_UNSUPPORTED. */
+sac_status sac_vit_measure(const sac_model_config *config, sac_weights *weights, sac_dtype precision,
+                           uint32_t batch_max, uint64_t budget, struct sac_vit_size *out, sac_error *err);
+
 uint32_t sac_vit_dim(const sac_vit *vit); /* components of an embedding */
 
 /* Pictures that one pass takes at most: what was asked for, or what there is device memory for. */

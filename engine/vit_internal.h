@@ -69,6 +69,8 @@ void sac_vit_store(const sac_vit *vit, void *array, size_t i, float value);
 /* vit_pass.c: with the sizes known and before weights are loaded, chooses what a pass takes and says
  * SAC_DEVICE_MEMORY where not even a single picture would fit beside them. */
 sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err);
+/* The choice for a GPU with so much memory to use, and what comes of it. */
+void sac_vit_choose_pass(sac_vit *vit, uint32_t batch_max, uint64_t budget, struct sac_vit_size *out);
 /* With everything loaded, takes memory for a pass; halves it until it fits. */
 sac_status sac_vit_reserve(sac_vit *vit, sac_error *err);
 

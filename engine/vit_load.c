@@ -522,15 +522,18 @@ static sac_status load_head(struct loader *l)
 }
 
 /* The projection stands outside of the vision model, without its prefix; a bare CLIPVisionModel has none. */
+static bool has_projection(const struct loader *l)
+{
+    return l->vit->config.family == SAC_MODEL_CLIP &&
+           sac_weights_find(l->weights, "visual_projection.weight") != NULL;
+}
+
 static sac_status load_projection(struct loader *l)
 {
     const sac_model_config *c = &l->vit->config;
     struct loader outside = *l;
 
     outside.prefix = "";
-    if (!has(&outside, -1, "visual_projection", ".weight"))
-        return SAC_OK;
-    l->vit->dim = c->projection;
     return load_layer(&outside,
                       (struct layer){.block = -1,
                                      .parts = {"visual_projection"},
@@ -634,16 +637,16 @@ static sac_status load_layers(struct loader *l)
         st = load_block(l, (int)i, &vit->blocks[i]);
     if (st == SAC_OK)
         st = load_norm(l, -1, l->names->last_norm, &vit->last_norm);
-    if (st == SAC_OK && c->family == SAC_MODEL_CLIP)
+    if (st == SAC_OK && has_projection(l))
         st = load_projection(l);
     if (st == SAC_OK && c->family == SAC_MODEL_SIGLIP)
         st = load_head(l);
     return st;
 }
 
-static sac_status load_all(struct loader *l, uint32_t batch_max)
+/* All sizes, before any tensor is read. */
+static sac_status measure(struct loader *l)
 {
-    const char *unknown;
     sac_status st = SAC_OK;
 
     l->prefix = find_prefix(l);
@@ -651,6 +654,16 @@ static sac_status load_all(struct loader *l, uint32_t batch_max)
         st = measure_timm(l);
     if (st == SAC_OK)
         st = count_tokens(l);
+    if (st == SAC_OK && has_projection(l))
+        l->vit->dim = l->vit->config.projection;
+    return st;
+}
+
+static sac_status load_all(struct loader *l, uint32_t batch_max)
+{
+    const char *unknown;
+    sac_status st = measure(l);
+
     if (st == SAC_OK)
         st = sac_vit_plan(l->vit, batch_max, l->err);
     if (st == SAC_OK)
@@ -692,4 +705,17 @@ sac_status sac_vit_open(sac_device *device, const sac_model_config *config, sac_
     }
     *out = vit;
     return SAC_OK;
+}
+
+sac_status sac_vit_measure(const sac_model_config *config, sac_weights *weights, sac_dtype precision,
+                           uint32_t batch_max, uint64_t budget, struct sac_vit_size *out, sac_error *err)
+{
+    sac_vit vit = {.config = *config, .precision = precision};
+    struct loader loader = {
+        .vit = &vit, .weights = weights, .names = families[config->family].names, .err = err};
+    sac_status st = measure(&loader);
+
+    if (st == SAC_OK)
+        sac_vit_choose_pass(&vit, batch_max, budget, out);
+    return st;
 }

@@ -26,6 +26,10 @@ enum {
 #define PICTURE_BYTES_MAX ((size_t)48 << 20)
 #define PIXEL_ALIGNMENT ((size_t)64)
 
+/* The arena of a pass's stream, at most: what products work in (32 MiB on Hopper) and a piece of a product
+ * whose epilogue is a kernel of its own, and rounded to a power of two. */
+#define SCRATCH_BYTES ((size_t)64 << 20)
+
 /* A pass takes no more of the budget than this: indexes live in it too, and two passes are in flight. */
 #define PASS_SHARE 16u
 
@@ -324,28 +328,33 @@ sac_status sac_vit_embed(sac_vit *vit, size_t n, const struct sac_vit_input *inp
 
 /* ---- plan ------------------------------------------------------------------------------------------- */
 
-/* Of device memory, about: what is packed may be padded a little. */
+/* Of device memory, but for what each buffer is rounded up by. */
 static uint64_t weight_bytes(const sac_vit *vit)
 {
     const sac_model_config *c = &vit->config;
-    uint64_t width = c->width, element = sac_vit_element(vit), patch = c->patch;
-    uint64_t inner = c->activation == SAC_ACTIVATION_SWIGLU ? 3 : 2;
-    uint64_t block = 4 * width * width + inner * width * c->mlp;
-    uint64_t numbers = 3 * patch * patch * width + c->layers * block + width * c->projection;
+    uint64_t width = c->width, patch = c->patch, mlp = c->mlp;
+    uint64_t first = c->activation == SAC_ACTIVATION_SWIGLU ? 2 * mlp : mlp;
+    uint64_t block = 4 * width * width + first * width + mlp * width; /* weights */
+    uint64_t vectors = 9 * width + first;                             /* biases, and two norms */
+    uint64_t numbers = 3 * patch * patch * width + c->layers * block;
+    uint64_t floats = c->layers * vectors + (vit->tokens + vit->prefix + 5) * width;
 
-    if (c->family == SAC_MODEL_SIGLIP)
-        numbers += block;
-    return numbers * element + (vit->tokens + vit->prefix + 10 * (uint64_t)c->layers) * width * sizeof(float);
+    if (c->family == SAC_MODEL_CLIP)
+        numbers += vit->dim * width;
+    if (c->family == SAC_MODEL_SIGLIP) {
+        numbers += block - width * width; /* its one query is projected already */
+        floats += vectors;
+    }
+    return numbers * sac_vit_element(vit) + floats * sizeof(float);
 }
 
-static sac_status check_room(const sac_vit *vit, sac_error *err)
+static sac_status check_room(const sac_vit *vit, uint64_t weights, const sac_device_memory *memory,
+                             sac_error *err)
 {
     const double mib = 1024.0 * 1024;
-    uint64_t weights = weight_bytes(vit), pass = pass_bytes(vit, 1), room;
-    sac_device_memory memory;
+    uint64_t pass = pass_bytes(vit, 1),
+             room = memory->budget > memory->used ? memory->budget - memory->used : 0;
 
-    sac_device_memory_describe(vit->device, &memory);
-    room = memory.budget > memory.used ? memory.budget - memory.used : 0;
     if (weights + pass <= room)
         return SAC_OK;
     return sac_fail(
@@ -353,12 +362,28 @@ static sac_status check_room(const sac_vit *vit, sac_error *err)
         "%s needs %.1f MiB for its weights and %.1f for a picture, but %.1f MiB of %.1f are free on "
         "%s: %.1f MiB are missing; use a smaller model or bf16, or give it more memory",
         vit->config.name, (double)weights / mib, (double)pass / mib, (double)room / mib,
-        (double)memory.budget / mib, sac_device_describe(vit->device), (double)(weights + pass - room) / mib);
+        (double)memory->budget / mib, sac_device_describe(vit->device),
+        (double)(weights + pass - room) / mib);
+}
+
+void sac_vit_choose_pass(sac_vit *vit, uint32_t batch_max, uint64_t budget, struct sac_vit_size *out)
+{
+    vit->pixel_bytes = smaller(PIXEL_BYTES, (size_t)(budget / PIXEL_SHARE));
+    vit->pixel_bytes = larger(vit->pixel_bytes, sac_preprocess_bytes(&vit->config.preprocess));
+    vit->batch = batch_max;
+    while (vit->batch > 1 && pass_bytes(vit, vit->batch) > budget / PASS_SHARE)
+        vit->batch /= 2;
+    *out = (struct sac_vit_size){.dim = vit->dim,
+                                 .batch = vit->batch,
+                                 .weights = weight_bytes(vit),
+                                 .pass = pass_bytes(vit, vit->batch),
+                                 .scratch = SCRATCH_BYTES};
 }
 
 sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err)
 {
     uint32_t most = HOST_TOKENS / vit->tokens > 0 ? HOST_TOKENS / vit->tokens : 1;
+    struct sac_vit_size size;
     sac_device_memory memory;
 
     if (sac_device_host_visible(vit->device)) {
@@ -367,12 +392,8 @@ sac_status sac_vit_plan(sac_vit *vit, uint32_t batch_max, sac_error *err)
         return SAC_OK;
     }
     sac_device_memory_describe(vit->device, &memory);
-    vit->pixel_bytes = smaller(PIXEL_BYTES, (size_t)(memory.budget / PIXEL_SHARE));
-    vit->pixel_bytes = larger(vit->pixel_bytes, sac_preprocess_bytes(&vit->config.preprocess));
-    vit->batch = batch_max;
-    while (vit->batch > 1 && pass_bytes(vit, vit->batch) > memory.budget / PASS_SHARE)
-        vit->batch /= 2;
-    return check_room(vit, err);
+    sac_vit_choose_pass(vit, batch_max, memory.budget, &size);
+    return check_room(vit, size.weights, &memory, err);
 }
 
 sac_status sac_vit_reserve(sac_vit *vit, sac_error *err)

@@ -80,7 +80,7 @@ struct sac_option sac_option_precision(struct sac_local *local)
         .type = SAC_OPTION_TEXT,
         .value = &local->precision,
         .argument = "KIND",
-        .help = "of the model's arithmetic; auto takes bf16 where the CPU has it",
+        .help = "of the model's arithmetic; auto takes bf16 where the device has it",
         .choices = "auto f32 bf16",
         .variable = "SACCADE_ENCODER__PRECISION",
     };

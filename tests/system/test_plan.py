@@ -27,8 +27,38 @@ def test_the_device_at_hand_is_the_measure_where_none_is_named(saccade):
     assert answer["fits"] and answer["bytes_budget"] > 1 << 28
 
 
+FIXTURES = "tests/fixtures/encoder"
+
+
+def test_encoders_are_planned_alone_and_beside_each_other(saccade):
+    one = plan(saccade, "--model", f"{FIXTURES}/timm", "--memory", "1G", "--batch", "16")
+    two = plan(saccade, "--model", f"{FIXTURES}/timm", "--model", f"{FIXTURES}/clip_laion", "--memory", "1G", "--batch", "16")
+    assert [e["model"] for e in two["encoders"]] == ["vit_test_patch7_28", "clip_laion"]
+    assert one["encoders"] == two["encoders"][:1] and one["encoders"][0]["pass"] == 16
+    assert two["bytes_device"] > one["bytes_device"] > one["encoders"][0]["bytes_weights"]
+    text = saccade("plan", "--model", f"{FIXTURES}/timm", "--memory", "1G", "--batch", "1").out
+    assert "2 passes of 1 picture " in text and "It fits: --memory has 1.0 GiB." in text
+
+
+def test_an_index_of_an_encoder_s_vectors_has_their_length(saccade):
+    encoder = plan(saccade, "--model", f"{FIXTURES}/timm", "--memory", "1G")
+    both = plan(saccade, "--model", f"{FIXTURES}/timm", "--vectors", "100k", "--memory", "1G")
+    index = plan(saccade, "--vectors", "100k", "--dim", str(both["dim"]), "--memory", "1G")
+    assert both["dim"] == encoder["encoders"][0]["dim"]
+    assert both["bytes_device"] == encoder["bytes_device"] + index["bytes_device"]
+    assert "vectors" not in encoder
+
+
+def test_encoders_that_do_not_fit_are_refused_with_what_is_missing(saccade):
+    result = saccade("plan", "--model", f"{FIXTURES}/timm", "--memory", "1M", code=1)
+    assert "MiB are missing: use a smaller --batch" in result.err
+
+
 @pytest.mark.parametrize("arguments, said", [
     ([], "how many, and how long"),
+    (["--dim", "8"], "how many, and how long"),
+    (["--model", "no/such/folder"], "no/such/folder"),
+    (["--model", f"{FIXTURES}/timm", "--vectors", "1M", "--dim", "7"], "components, not 7: leave --dim out"),
     (["--vectors", "10M"], "how many, and how long"),
     (["--vectors", "many", "--dim", "8"], "is no count"),
     (["--vectors", "1M", "--dim", "8", "--index", "PQ9"], "PQ9"),
