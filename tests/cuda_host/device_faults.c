@@ -243,6 +243,7 @@ static sac_status use_layer(sac_device *device)
         st = ops->linear(stream, &args);
     if (st == SAC_OK)
         st = sac_stream_wait(stream);
+    set("FAIL", NULL); /* memory of a lost chip cannot be freed */
     sac_stream_close(stream);
     ops->linear_close(linear);
     sac_buffer_free(device, memory);
@@ -262,7 +263,6 @@ static void a_layer_survives_every_failing_allocation(void **state)
         snprintf(text, sizeof text, "memory:%d", ++n);
         set("FAIL", text);
         st = use_layer(device);
-        set("FAIL", NULL);
         assert_true(st == SAC_OK || st == SAC_DEVICE_MEMORY);
         assert_int_equal(used(device), 0);
         assert_false(sac_device_lost(device));
@@ -281,7 +281,6 @@ static void a_layer_sees_its_device_lost(void **state)
     set("FAIL", "lost:1");
     assert_int_equal(use_layer(device), SAC_DEVICE_LOST);
     assert_true(sac_device_lost(device));
-    set("FAIL", NULL);
     sac_device_close(device);
 }
 
