@@ -18,16 +18,16 @@
  * rows and columns that are multiplied 0.83 are there (197 tokens in 224 x 208, 257 in 288 x 272), so the
  * tensor cores take 1.9 times their floor: ViT-Tiny 4.7 and 37, B/16 19 and 150, L/14 42 and 340. Published
  * kernels of this kind (FlashAttention 2) are at about 0.4 of the dense rate on Hopper, which would be 7 and
- * 58, 30 and 230, 65 and 520: either way arithmetic would bind in the end. A warp's tile of 32 x 64 x 64 is
- * 645 instructions: 128 HMMA, 68 MUFU, 32 LDSM; about 100 more ask for the next one. Whether blocks of 3
- * warps (257 tokens) leave a quarter of a multiprocessor idle is to be looked at on a chip.
+ * 58, 30 and 230, 65 and 520: either way arithmetic would bind in the end. A warp's step of 32 x 32 x 64 is
+ * 362 instructions: 64 HMMA, 36 MUFU, 16 LDSM; for each other one about 110 more ask for the next tile.
  *
- * nvcc 13.0, sm_90a, no spills: registers, shared bytes, blocks x warps on a multiprocessor:
- *   tile_kernel    32 components   174  20480  2 x 4
- *                  64              240  36864  2 x 4
- *                  80              255  45056  2 x 4
- *                  96              168  53248  1 x 8
- *                 128              193  69632  1 x 8
+ * nvcc 13.0, sm_90a, no spills (of 64 components 4 bytes for sm_100, 16 for sm_120): registers, shared
+ * bytes, blocks x warps on a multiprocessor:
+ *   tile_kernel    32 components   132  20608  3 x 4
+ *                  64              168  36992  3 x 4
+ *                  80              219  45184  2 x 4
+ *                  96              247  53376  2 x 4
+ *                 128              179  69760  1 x 8
  *   pool_kernel                     56   4224  4 x 8
  *   plain_kernel                   128  52224  2 x 8
  */

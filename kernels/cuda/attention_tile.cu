@@ -1,13 +1,16 @@
 /* attention_tile.cu -- attention on the tensor cores: a block has up to 128 rows of q of one head, and goes
  * over the head's k and v in tiles of 64.
  *
- * A warp has a strip of 32 rows (16 where heads are wider than 80: registers) and does everything for it: its
+ * A warp has a strip of 32 rows (16 where heads are wider than 96: registers) and does everything for it: its
  * products with k, softmax, and the product of the probabilities with v, whose operand the probabilities
  * become in the registers where they are, rounded to bf16. 32 rows, because a strip reads all of k and v from
  * shared memory: 16 KB for a tile of 64 components, 128 cycles, in which 32 x 64 scores keep the tensor cores
- * busy for as long. As many warps are in a block as share out the strips of a head evenly: 257 rows are 9
- * strips, in 3 blocks of 3; a strip past the last row only loads. The last tile of k and v is cut to the
- * multiple of 16 that holds what is left, and only there columns are masked.
+ * busy for as long. It takes 32 columns at a time, which costs a tenth more instructions than 64 would and
+ * leaves registers for 12 warps on a multiprocessor instead of 8: while some multiply, others are at softmax.
+ *
+ * As many warps are in a block as share out the strips of a head evenly: 257 rows are 9 strips, in 3 blocks
+ * of 3. A strip past the last row only loads. Columns come in steps of 16 at the end of k and v, and only the
+ * last step is masked.
  *
  * Shared memory: two stages of k and v, filled by cp.async while the other is used; q comes through the
  * second before it is needed, and results leave through the one that the last tile does not use. A row takes
@@ -16,8 +19,8 @@
  * but an instruction for each address: padded, all of a thread's are constants from one register.) Components
  * past head_dim and rows past the last are zeros, which no product and no maximum notices.
  *
- * wgmma would take k and v from shared memory by descriptors (128-byte swizzle, by TMA) in tile_scores() and
- * tile_values(), with 64 rows a warpgroup, p from registers as here, and two warpgroups in turn at softmax.
+ * wgmma would take k and v from shared memory by descriptors (128-byte swizzle, by TMA) in step_scores() and
+ * step_values(), with 64 rows a warpgroup, p from registers as here, and two warpgroups in turn at softmax.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -34,6 +37,7 @@ namespace
 enum {
     ROWS = 128,   /* of q, a block's most */
     COLUMNS = 64, /* rows of k and v in a tile */
+    STEP = 32,    /* of them whose scores are there at a time */
 };
 
 /* Of shared memory, for heads of DIM components. */
@@ -116,10 +120,10 @@ __device__ __forceinline__ void strip_begin(struct strip<DIM, TALL> *s, const un
     }
 }
 
-/* ---- a tile, in which UNITS times 16 rows of k and v are ---- */
+/* ---- a step: UNITS times 16 rows of k and v ---- */
 
 template <uint32_t DIM, uint32_t TALL, uint32_t UNITS>
-__device__ __forceinline__ void tile_scores(const struct strip<DIM, TALL> *s, const unsigned char *k,
+__device__ __forceinline__ void step_scores(const struct strip<DIM, TALL> *s, const unsigned char *k,
                                             struct scores<TALL, UNITS> *p)
 {
     k += (sac_lane() % 8 + sac_lane() / 16 * 8) * layout<DIM>::row_bytes + sac_lane() / 8 % 2 * 16;
@@ -146,7 +150,7 @@ __device__ __forceinline__ void tile_scores(const struct strip<DIM, TALL> *s, co
 
 /* Takes the scores of columns that there are not out of the running; they are among the last 16. */
 template <uint32_t TALL, uint32_t UNITS>
-__device__ __forceinline__ void tile_mask(struct scores<TALL, UNITS> *p, uint32_t columns)
+__device__ __forceinline__ void step_mask(struct scores<TALL, UNITS> *p, uint32_t columns)
 {
 #pragma unroll
     for (uint32_t j = 2 * UNITS - 2; j < 2 * UNITS; j++)
@@ -196,7 +200,7 @@ __device__ __forceinline__ uint32_t pair(float first, float second)
 }
 
 template <uint32_t DIM, uint32_t TALL, uint32_t UNITS>
-__device__ __forceinline__ void tile_values(struct strip<DIM, TALL> *s, const unsigned char *v,
+__device__ __forceinline__ void step_values(struct strip<DIM, TALL> *s, const unsigned char *v,
                                             const struct scores<TALL, UNITS> *p)
 {
     v += sac_lane() % 16 * layout<DIM>::row_bytes + sac_lane() / 16 * 16;
@@ -223,21 +227,37 @@ __device__ __forceinline__ void tile_values(struct strip<DIM, TALL> *s, const un
     }
 }
 
-/* Warp: a tile of `columns` rows of k and v. */
 template <uint32_t DIM, uint32_t TALL, uint32_t UNITS>
-__device__ __forceinline__ void strip_tile(struct strip<DIM, TALL> *s, const unsigned char *stage,
+__device__ __forceinline__ void strip_step(struct strip<DIM, TALL> *s, const unsigned char *stage,
                                            uint32_t columns, float factor)
 {
     struct scores<TALL, UNITS> p;
 
-    tile_scores(s, stage, &p);
-    tile_mask(&p, columns);
+    step_scores(s, stage, &p);
+    if (columns < UNITS * 16)
+        step_mask(&p, columns);
 #pragma unroll
     for (uint32_t i = 0; i < TALL; i++)
 #pragma unroll
         for (uint32_t r = 0; r < 2; r++)
             row_exponentials(s, &p, i, r, factor);
-    tile_values(s, stage + layout<DIM>::tile_bytes, &p);
+    step_values(s, stage + layout<DIM>::tile_bytes, &p);
+}
+
+/* Warp: a tile of `columns` rows of k and v. */
+template <uint32_t DIM, uint32_t TALL>
+__device__ __forceinline__ void strip_tile(struct strip<DIM, TALL> *s, const unsigned char *stage,
+                                           uint32_t columns, float factor)
+{
+#pragma unroll 1
+    for (uint32_t column = 0; column < columns; column += STEP) {
+        const unsigned char *at = stage + column * layout<DIM>::row_bytes;
+
+        if (columns - column > 16)
+            strip_step<DIM, TALL, 2>(s, at, columns - column, factor);
+        else
+            strip_step<DIM, TALL, 1>(s, at, columns - column, factor);
+    }
 }
 
 /* ---- results ---- */
@@ -280,18 +300,32 @@ __device__ __forceinline__ void rows_store(uint16_t *y, size_t stride, const uns
 
 /* ---- the kernel ---- */
 
+/* Blocks of a multiprocessor that registers are shared out among. */
+constexpr uint32_t blocks_of(uint32_t dim, uint32_t tall)
+{
+    return tall == 1 ? 1 : dim <= 64 ? 3 : 2;
+}
+
 template <uint32_t DIM, uint32_t TALL>
-__global__ void __launch_bounds__(ROWS / TALL * 2, TALL) tile_kernel(const struct sac_attention w)
+__global__ void __launch_bounds__(ROWS / TALL * 2, blocks_of(DIM, TALL))
+    tile_kernel(const struct sac_attention w)
 {
     SAC_SHARED_DYNAMIC(unsigned char, shared);
+    __shared__ struct sac_attention_part part; /* there, because registers are what there is least of */
     const struct sac_attention_args *a = &w.a;
-    const struct sac_attention_part part = sac_attention_part_of(&w);
-    const uint32_t rows = blockDim.x / 2 * TALL, row = part.tile * rows; /* of the block, and the first */
-    const uint32_t mine = sac_warp() * 16 * TALL, tiles = (a->kv_tokens + COLUMNS - 1) / COLUMNS;
-    const uint32_t left = a->q_tokens - row, there = left < rows ? left : rows;
+    const uint32_t warps = blockDim.x / 32, rows = warps * 16 * TALL;
+    const uint32_t tiles = (a->kv_tokens + COLUMNS - 1) / COLUMNS;
+    /* Warps of one number share tensor cores: the strip that a head lacks is another's in each. */
+    const uint32_t mine = (sac_warp() + blockIdx.x / w.tiles) % warps * 16 * TALL;
     unsigned char *const second = shared + layout<DIM>::stage_bytes;
     struct strip<DIM, TALL> s;
+    uint32_t row, there;
 
+    if (threadIdx.x == 0)
+        part = sac_attention_part_of(&w);
+    __syncthreads();
+    row = part.tile * rows;
+    there = a->q_tokens - row < rows ? a->q_tokens - row : rows;
     load_rows<DIM, false>(second, (const uint16_t *)a->q + part.q, NULL, a->q_stride, row, rows, a->q_tokens,
                           a->head_dim);
     load_tile<DIM>(shared, a, part.kv, 0);
@@ -300,25 +334,16 @@ __global__ void __launch_bounds__(ROWS / TALL * 2, TALL) tile_kernel(const struc
     __syncthreads();
     strip_begin(&s, second + mine * layout<DIM>::row_bytes);
     for (uint32_t tile = 0; tile < tiles; tile++) {
-        const unsigned char *stage = shared + tile % 2 * layout<DIM>::stage_bytes;
-        uint32_t columns;
+        const uint32_t left = a->kv_tokens - tile * COLUMNS;
 
         sac_copy_async_wait<0>();
         __syncthreads(); /* this tile is there, and nobody needs the one before any more */
         if (tile + 1 < tiles)
             load_tile<DIM>(shared + (tile + 1) % 2 * layout<DIM>::stage_bytes, a, part.kv, tile + 1);
         sac_copy_async_commit();
-        if (mine >= there)
-            continue;
-        columns = a->kv_tokens - tile * COLUMNS;
-        if (columns > 48)
-            strip_tile<DIM, TALL, 4>(&s, stage, columns, w.factor);
-        else if (columns > 32)
-            strip_tile<DIM, TALL, 3>(&s, stage, columns, w.factor);
-        else if (columns > 16)
-            strip_tile<DIM, TALL, 2>(&s, stage, columns, w.factor);
-        else
-            strip_tile<DIM, TALL, 1>(&s, stage, columns, w.factor);
+        if (mine < there)
+            strip_tile(&s, shared + tile % 2 * layout<DIM>::stage_bytes, left < COLUMNS ? left : COLUMNS,
+                       w.factor);
     }
     if (mine < there) {
         unsigned char *at = shared + tiles % 2 * layout<DIM>::stage_bytes + mine * layout<DIM>::row_bytes;
@@ -349,6 +374,6 @@ struct sac_attention_plan sac_attention_tile_plan(const struct sac_attention_arg
     return a->head_dim <= 32   ? plan_of<32, 2>(a)
            : a->head_dim <= 64 ? plan_of<64, 2>(a)
            : a->head_dim <= 80 ? plan_of<80, 2>(a)
-           : a->head_dim <= 96 ? plan_of<96, 1>(a)
+           : a->head_dim <= 96 ? plan_of<96, 2>(a)
                                : plan_of<128, 1>(a);
 }

@@ -11,9 +11,9 @@
  *   - takes its workspace with sac_scratch_take(), and returns SAC_DEVICE_MEMORY where there is too little;
  *   - returns sac_cuda_status() of its launches.
  * A .cu file is compiled by nvcc, and by a plain C++ compiler for the host run of tests/cuda_host/: so
- * kernels are launched with SAC_LAUNCH (launch.cuh), and inline PTX lives in mma.cuh and async_copy.cuh
- * beside its twin. At its top stand the two floors - bytes over bandwidth, operations over rate - and the
- * compiler's report (registers, shared memory, spills) for sm_90a.
+ * kernels are launched with SAC_LAUNCH (launch.cuh), and inline PTX lives in mma.cuh, async_copy.cuh
+ * and exp2.cuh beside its twin. At its top stand the two floors - bytes over bandwidth, operations over rate
+ * - and the compiler's report (registers, shared memory, spills) for sm_90a.
  *
  * What a host run cannot show, and so is kept to:
  *   - Blocks hand results to other blocks at the end of a kernel only. What they change for each other before
