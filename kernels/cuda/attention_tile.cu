@@ -25,6 +25,7 @@
 #include "kernels/cuda/attention.cuh"
 
 #include "kernels/cuda/async_copy.cuh"
+#include "kernels/cuda/half.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mma.cuh"
 #include "kernels/cuda/warp.cuh"
@@ -191,14 +192,6 @@ __device__ __forceinline__ void row_exponentials(struct strip<DIM, TALL> *s, str
         }
 }
 
-/* As an operand holds them: the first in the low half. */
-__device__ __forceinline__ uint32_t pair(float first, float second)
-{
-    const __nv_bfloat162 both = __floats2bfloat162_rn(first, second);
-
-    return (uint32_t)__bfloat16_as_ushort(both.y) << 16 | __bfloat16_as_ushort(both.x);
-}
-
 template <uint32_t DIM, uint32_t TALL, uint32_t UNITS>
 __device__ __forceinline__ void step_values(struct strip<DIM, TALL> *s, const unsigned char *v,
                                             const struct scores<TALL, UNITS> *p)
@@ -212,7 +205,8 @@ __device__ __forceinline__ void step_values(struct strip<DIM, TALL> *s, const un
         for (uint32_t i = 0; i < TALL; i++)
 #pragma unroll
             for (uint32_t x = 0; x < 4; x++)
-                a[i][x] = pair(p->at[i][2 * u + x / 2][x % 2 * 2], p->at[i][2 * u + x / 2][x % 2 * 2 + 1]);
+                a[i][x] =
+                    sac_bf16_pair(p->at[i][2 * u + x / 2][x % 2 * 2], p->at[i][2 * u + x / 2][x % 2 * 2 + 1]);
 #pragma unroll
         for (uint32_t d = 0; d < DIM / 16; d++) {
             uint32_t b[4]; /* 8 components, and 8 more */
@@ -279,7 +273,7 @@ __device__ __forceinline__ void strip_leave(struct strip<DIM, TALL> *s, unsigned
 #pragma unroll
             for (uint32_t j = 0; j < DIM / 8; j++)
                 *(uint32_t *)(rows + (i * 16 + r * 8) * layout<DIM>::row_bytes + j * 16) =
-                    pair(s->out[i][j][2 * r] * inverse, s->out[i][j][2 * r + 1] * inverse);
+                    sac_bf16_pair(s->out[i][j][2 * r] * inverse, s->out[i][j][2 * r + 1] * inverse);
         }
     __syncwarp();
 }
