@@ -59,6 +59,10 @@ void sac_collection_close(sac_collection *collection);
 /* SAC_NOT_FOUND once it is dropped. */
 sac_status sac_collection_usable(const sac_collection *collection, sac_error *err);
 
+/* SAC_VERSION_MISMATCH where vectors of this encoder do not belong into it. */
+sac_status sac_collection_check_encoder(const sac_collection *collection, const sac_encoder *encoder,
+                                        sac_error *err);
+
 /* The index of now; to be let go of. */
 struct sac_live *sac_live_hold(const sac_collection *collection);
 void sac_live_release(const sac_collection *collection, struct sac_live *live);

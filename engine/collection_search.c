@@ -1,4 +1,6 @@
 #include "engine/collection.h"
+#include "engine/encoder.h"
+#include "engine/index_search.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +26,8 @@ struct search {
     const sac_collection *collection;
     unsigned with;
     sac_results *results;
+    sac_query *queries;         /* [n]: copies, with room for hits */
+    const sac_embeddings *rows; /* instead of vectors, of the queries that are searched for now; or NULL */
 };
 
 static bool keep_record(sac_results *results, sac_record *record)
@@ -110,7 +114,8 @@ static sac_status look(struct search *search, sac_query *queries, size_t n, sac_
                        sac_error *err)
 {
     struct sac_live *live = sac_live_hold(search->collection);
-    sac_status st = sac_index_search(live->index, queries, n, err);
+    sac_status st = search->rows == NULL ? sac_index_search(live->index, queries, n, err)
+                                         : sac_index_search_rows(live->index, queries, n, search->rows, err);
 
     sac_live_release(search->collection, live);
     return st == SAC_OK ? sac_store_view_open(search->collection->store, view, err) : st;
@@ -156,21 +161,134 @@ static sac_status search_again(struct search *search, const sac_query *asked, st
     return st;
 }
 
-static sac_status search_all(struct search *search, sac_query *queries, size_t n, size_t *missing,
-                             sac_error *err)
+/* The same for the one whose row is the i-th of those that are searched for. */
+static sac_status search_row_again(struct search *search, size_t i, const sac_query *asked,
+                                   struct found_list *list, size_t missing, sac_error *err)
 {
+    const sac_embeddings *rows = search->rows;
+    sac_embeddings one;
+    sac_status st;
+
+    if (rows != NULL) {
+        one = *rows;
+        one.rows += i * rows->dim;
+        one.n = 1;
+        search->rows = &one;
+    }
+    st = search_again(search, asked, list, missing, err);
+    search->rows = rows;
+    return st;
+}
+
+/* Searches queries `first` to `first` + n - 1. */
+static sac_status search_some(struct search *search, size_t first, size_t n, sac_error *err)
+{
+    sac_query *queries = search->queries + first;
+    struct found_list *lists = search->results->lists + first;
     sac_store_view view = {0};
-    sac_status st = look(search, queries, n, &view, err);
+    size_t *missing = calloc(n, sizeof *missing);
+    sac_status st = missing == NULL ? sac_fail(err, SAC_NO_MEMORY, "no memory for %zu queries", n)
+                                    : look(search, queries, n, &view, err);
 
     for (size_t q = 0; q < n && st == SAC_OK; q++)
-        st = resolve_query(search, &view, &queries[q], queries[q].k, &search->results->lists[q], &missing[q],
-                           err);
+        st = resolve_query(search, &view, &queries[q], queries[q].k, &lists[q], &missing[q], err);
     sac_store_view_close(&view);
     for (size_t q = 0; q < n && st == SAC_OK; q++)
         if (missing[q] > 0)
-            st = search_again(search, &queries[q], &search->results->lists[q], missing[q], err);
+            st = search_row_again(search, q, &queries[q], &lists[q], missing[q], err);
+    free(missing);
     return st;
 }
+
+/* ---- pictures --------------------------------------------------------------------------------------- */
+
+/* Whether the collection's index reads what is in a device's memory: that of one of its own devices, or of
+ * the host. */
+static bool reads_memory_of(const sac_collection *collection, const sac_device *device)
+{
+    for (uint32_t s = 0; s < sac_device_shard_count(collection->device); s++)
+        if (sac_device_shard(collection->device, s) == device)
+            return true;
+    return sac_device_host_visible(device);
+}
+
+bool sac_collection_shares_device(const sac_collection *collection, const sac_encoder *encoder)
+{
+    const sac_device *device = sac_encoder_device(encoder);
+
+    return !sac_device_host_visible(device) && reads_memory_of(collection, device);
+}
+
+sac_status sac_collection_check_encoder(const sac_collection *collection, const sac_encoder *encoder,
+                                        sac_error *err)
+{
+    sac_collection_params params;
+
+    sac_collection_describe(collection, &params);
+    if (strcmp(params.fingerprint, sac_encoder_fingerprint(encoder)) != 0 ||
+        params.dim != sac_encoder_dim(encoder))
+        return sac_fail(err, SAC_VERSION_MISMATCH,
+                        "the collection holds vectors of another encoder (%s), not of %s: make a new one",
+                        params.model[0] != '\0' ? params.model : "none", sac_encoder_name(encoder));
+    return SAC_OK;
+}
+
+/* By way of the host. */
+static sac_status search_fetched(struct search *search, size_t first, sac_embeddings *rows, sac_error *err)
+{
+    float *vectors = calloc(rows->n, rows->dim * sizeof *vectors);
+    sac_status st = vectors == NULL ? sac_fail(err, SAC_NO_MEMORY, "no memory for %zu queries", rows->n)
+                                    : sac_embeddings_fetch(rows, vectors, err);
+
+    for (size_t i = 0; st == SAC_OK && i < rows->n; i++)
+        search->queries[first + i].vector = vectors + i * rows->dim;
+    if (st == SAC_OK)
+        st = search_some(search, first, rows->n, err);
+    free(vectors);
+    return st;
+}
+
+static sac_status search_pass(struct search *search, sac_encoder *encoder, sac_prepared *const *pictures,
+                              size_t first, size_t n, sac_error *err)
+{
+    sac_embeddings *rows;
+    sac_status st = sac_encoder_submit(encoder, n, pictures + first, &rows, err);
+
+    if (st != SAC_OK)
+        return st;
+    if (reads_memory_of(search->collection, rows->device)) {
+        search->rows = rows;
+        st = search_some(search, first, n, err);
+        search->rows = NULL;
+    } else {
+        st = search_fetched(search, first, rows, err);
+    }
+    sac_embeddings_release(rows);
+    return st;
+}
+
+/* In passes of the encoder, each half as large as the one before it where the device has no room for that. */
+static sac_status search_pictures(struct search *search, sac_encoder *encoder, sac_prepared *const *pictures,
+                                  size_t n, sac_error *err)
+{
+    size_t most = sac_encoder_pass(encoder), first = 0;
+    sac_status st = sac_collection_check_encoder(search->collection, encoder, err);
+
+    while (st == SAC_OK && first < n) {
+        size_t count = n - first < most ? n - first : most;
+
+        st = search_pass(search, encoder, pictures, first, count, err);
+        if ((st == SAC_DEVICE_MEMORY || st == SAC_NO_MEMORY) && count > 1) {
+            most = count / 2;
+            st = SAC_OK;
+        } else {
+            first += count;
+        }
+    }
+    return st;
+}
+
+/* ---- the call --------------------------------------------------------------------------------------- */
 
 /* Memory for n queries of k results each. False: none left; what was made belongs to results. */
 static bool make_lists(sac_results *results, const sac_query *queries, size_t n, sac_query *copies,
@@ -206,13 +324,14 @@ static sac_status check_queries(const sac_query *queries, size_t n, size_t *hit_
     return SAC_OK;
 }
 
-sac_status sac_collection_search(const sac_collection *collection, const sac_query *queries, size_t n,
-                                 unsigned with, sac_results **out, sac_error *err)
+/* encoder NULL: queries have vectors. */
+static sac_status search_collection(const sac_collection *collection, sac_encoder *encoder,
+                                    sac_prepared *const *pictures, const sac_query *queries, size_t n,
+                                    unsigned with, sac_results **out, sac_error *err)
 {
     sac_results *results = calloc(1, sizeof *results);
-    struct search search = {collection, with, results};
-    size_t hit_count = 0, *missing = calloc(n + 1, sizeof *missing);
-    sac_query *copies = calloc(n + 1, sizeof *copies);
+    struct search search = {collection, with, results, calloc(n + 1, sizeof *queries), NULL};
+    size_t hit_count = 0;
     sac_hit *hits = NULL;
     sac_status st = sac_collection_usable(collection, err);
 
@@ -221,21 +340,34 @@ sac_status sac_collection_search(const sac_collection *collection, const sac_que
         st = check_queries(queries, n, &hit_count, err);
     if (st == SAC_OK && n > 0) {
         hits = malloc((hit_count + 1) * sizeof *hits);
-        if (results == NULL || missing == NULL || copies == NULL || hits == NULL ||
-            !make_lists(results, queries, n, copies, hits))
+        if (results == NULL || search.queries == NULL || hits == NULL ||
+            !make_lists(results, queries, n, search.queries, hits))
             st = sac_fail(err, SAC_NO_MEMORY, "no memory for %zu queries: send fewer at a time", n);
         else
-            st = search_all(&search, copies, n, missing, err);
+            st = encoder != NULL ? search_pictures(&search, encoder, pictures, n, err)
+                                 : search_some(&search, 0, n, err);
     }
     free(hits);
-    free(copies);
-    free(missing);
+    free(search.queries);
     if (st != SAC_OK) {
         sac_results_free(results);
         return st;
     }
     *out = results;
     return SAC_OK;
+}
+
+sac_status sac_collection_search(const sac_collection *collection, const sac_query *queries, size_t n,
+                                 unsigned with, sac_results **out, sac_error *err)
+{
+    return search_collection(collection, NULL, NULL, queries, n, with, out, err);
+}
+
+sac_status sac_collection_search_pictures(const sac_collection *collection, sac_encoder *encoder,
+                                          sac_prepared *const *pictures, const sac_query *queries, size_t n,
+                                          unsigned with, sac_results **out, sac_error *err)
+{
+    return search_collection(collection, encoder, pictures, queries, n, with, out, err);
 }
 
 const sac_found *sac_results_get(const sac_results *results, size_t query, size_t *count)

@@ -516,7 +516,7 @@ static sac_status search_locked(struct call *c, enum kind kind, size_t *next)
                         "the index is not trained: train it and add vectors first");
     if (index->labels.live_count == 0 || (kind < CHOSEN && sac_index_ivf(index) == NULL)) {
         *next = c->n;
-        return SAC_OK;
+        return c->rows != NULL && kind == EXACTLY ? sac_rows_wait(&c->team, c->rows) : SAC_OK;
     }
     most = tile_limit(index, c->team.ws[0], kind);
     most = most < c->limit ? most : c->limit;
@@ -585,20 +585,12 @@ sac_status sac_index_search(const sac_index *index, sac_query *queries, size_t n
     return search((sac_index *)index, queries, n, NULL, err); /* for its locks and idle workspaces only */
 }
 
-bool sac_index_takes_rows_of(const sac_index *index, const sac_device *device)
-{
-    for (uint32_t s = 0; s < index->shard_count; s++)
-        if (index->shards[s].device == device)
-            return true;
-    return sac_device_host_visible(device);
-}
-
 sac_status sac_index_search_rows(const sac_index *index, sac_query *queries, size_t n,
                                  const sac_embeddings *rows, sac_error *err)
 {
     sac_status st;
 
-    assert(rows->dim == index->dim && rows->n >= n && sac_index_takes_rows_of(index, rows->device));
+    assert(rows->dim == index->dim && rows->n >= n);
     if (!sac_device_host_visible(rows->device))
         return search((sac_index *)index, queries, n, rows, err);
     st = sac_rows_check(*rows->spoiled, err);

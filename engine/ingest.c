@@ -549,19 +549,6 @@ static sac_status ingest_all(struct ingest *in, sac_progress_fn progress, void *
     return st;
 }
 
-static sac_status check_encoder(const sac_collection *collection, const sac_encoder *encoder, sac_error *err)
-{
-    sac_collection_params params;
-
-    sac_collection_describe(collection, &params);
-    if (strcmp(params.fingerprint, sac_encoder_fingerprint(encoder)) != 0 ||
-        params.dim != sac_encoder_dim(encoder))
-        return sac_fail(err, SAC_VERSION_MISMATCH,
-                        "the collection holds vectors of another encoder (%s), not of %s: make a new one",
-                        params.model[0] != '\0' ? params.model : "none", sac_encoder_name(encoder));
-    return SAC_OK;
-}
-
 static void init_locks(struct ingest *in)
 {
     pthread_condattr_t attr;
@@ -583,7 +570,7 @@ sac_status sac_ingest(sac_collection *collection, sac_encoder *encoder, const sa
                         .result = result,
                         .dim = sac_encoder_dim(encoder)};
     double began = sac_clock();
-    sac_status st = check_encoder(collection, encoder, err);
+    sac_status st = sac_collection_check_encoder(collection, encoder, err);
 
     *result = (sac_ingest_result){0};
     if (st == SAC_OK && !collection->writable)

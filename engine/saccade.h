@@ -422,6 +422,15 @@ typedef struct sac_results sac_results; /* owns everything it shows */
  * that is deleted while the search runs is left out. Errors: SAC_INVALID_ARGUMENT (dimension, NaN, k). */
 sac_status sac_collection_search(const sac_collection *collection, const sac_query *queries, size_t n,
                                  unsigned with, sac_results **out, sac_error *err);
+/* The same for n pictures that this encoder has prepared; queries[i].vector is not read. Where the two share
+ * a GPU, the embeddings stay in its memory and the host waits once, for the answers; elsewhere this is
+ * sac_encoder_embed() and a search. Errors besides: SAC_VERSION_MISMATCH (another encoder than the
+ * collection's), and those of sac_encoder_embed(). */
+sac_status sac_collection_search_pictures(const sac_collection *collection, sac_encoder *encoder,
+                                          sac_prepared *const *pictures, const sac_query *queries, size_t n,
+                                          unsigned with, sac_results **out, sac_error *err);
+/* Whether embeddings of this encoder lie where the collection's index reads them, on a GPU. */
+bool sac_collection_shares_device(const sac_collection *collection, const sac_encoder *encoder);
 const sac_found *sac_results_get(const sac_results *results, size_t query, size_t *count);
 void sac_results_free(sac_results *results); /* NULL is allowed */
 

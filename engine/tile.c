@@ -108,16 +108,6 @@ static sac_status merge(sac_tile *tile, uint32_t keep)
     return st == SAC_OK ? sac_candidates_fetch(team->ws[0], &tile->answer) : st;
 }
 
-/* How many rows have no length, which is known when the answer is. */
-static sac_status fetch_spoiled(const sac_tile *tile, sac_span *out)
-{
-    sac_workspace *ws = tile->team->ws[0];
-
-    if (!sac_workspace_view(ws, (uint32_t *)tile->rows->spoiled, 1, sizeof(uint32_t), out))
-        return sac_workspace_failure(ws);
-    return sac_span_fetch(ws, out);
-}
-
 sac_status sac_rows_check(uint32_t spoiled, sac_error *err)
 {
     if (spoiled == 0)
@@ -126,20 +116,29 @@ sac_status sac_rows_check(uint32_t spoiled, sac_error *err)
                     spoiled == 1 ? " has" : "s have");
 }
 
+sac_status sac_rows_wait(const sac_team *team, const sac_embeddings *rows)
+{
+    sac_workspace *ws = team->ws[0];
+    sac_span spoiled;
+    sac_status st;
+
+    if (!sac_workspace_view(ws, (uint32_t *)rows->spoiled, 1, sizeof(uint32_t), &spoiled))
+        return sac_workspace_failure(ws);
+    st = sac_span_fetch(ws, &spoiled);
+    if (st == SAC_OK)
+        st = sac_team_wait(team);
+    return st == SAC_OK ? sac_rows_check(*(const uint32_t *)spoiled.host, ws->err) : st;
+}
+
 sac_status sac_tile_collect(sac_tile *tile, uint32_t keep)
 {
     sac_status st = SAC_OK;
-    sac_span spoiled;
 
     if (tile->team->count == 1)
         tile->answer = tile->found[0];
     else
         st = merge(tile, keep);
-    if (st == SAC_OK && tile->rows != NULL)
-        st = fetch_spoiled(tile, &spoiled);
-    if (st == SAC_OK)
-        st = sac_team_wait(tile->team);
-    if (st == SAC_OK && tile->rows != NULL)
-        st = sac_rows_check(*(const uint32_t *)spoiled.host, tile->team->ws[0]->err);
-    return st;
+    if (st != SAC_OK)
+        return st;
+    return tile->rows != NULL ? sac_rows_wait(tile->team, tile->rows) : sac_team_wait(tile->team);
 }

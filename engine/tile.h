@@ -57,6 +57,8 @@ sac_status sac_candidates_fetch(sac_workspace *ws, const sac_candidates *found);
 
 /* SAC_INTERNAL where there are embeddings without a length. */
 sac_status sac_rows_check(uint32_t spoiled, sac_error *err);
+/* Waits for what is on the streams, rows of a GPU among it, and checks those. */
+sac_status sac_rows_wait(const sac_team *team, const sac_embeddings *rows);
 
 /* Makes the answer of what each shard found, and waits. A lone shard has fetched it; those of several are
  * merged to the nearest `keep` by the first one. SAC_INTERNAL where a row has no length. */

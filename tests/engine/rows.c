@@ -212,19 +212,14 @@ static void an_empty_index_takes_them_too(void **state)
     discard(t);
 }
 
-/* A host's rows are good for any index; a GPU's for those that it holds a part of. */
-static void an_index_says_whose_rows_it_takes(void **state)
+/* A host's rows are vectors like any other. */
+static void an_index_takes_rows_of_the_host(void **state)
 {
     struct test *t = make(SAC_METRIC_IP, "Flat");
     struct made_rows made = make_rows(t->cpu, 3, DIM, t->queries, 0);
     sac_query *want = test_queries(t->queries, 3, DIM, K), *got = test_queries(t->queries, 3, DIM, K);
-    sac_device *other = test_device("cpu");
 
     (void)state;
-    assert_true(sac_index_takes_rows_of(t->index, t->cpu));
-    for (uint32_t s = 0; s < sac_device_shard_count(t->device); s++)
-        assert_true(sac_index_takes_rows_of(t->index, sac_device_shard(t->device, s)));
-    assert_int_equal(sac_index_takes_rows_of(t->index, other), sac_device_host_visible(other));
     assert_ok(sac_index_search(t->index, want, 3, err));
     assert_ok(sac_index_search_rows(t->index, got, 3, &made.rows, err));
     for (size_t i = 0; i < 3; i++)
@@ -232,7 +227,6 @@ static void an_index_says_whose_rows_it_takes(void **state)
     free_rows(&made);
     test_queries_free(want);
     test_queries_free(got);
-    sac_device_close(other);
     discard(t);
 }
 
@@ -242,7 +236,7 @@ int main(void)
         cmocka_unit_test(rows_find_what_vectors_find),
         cmocka_unit_test(rows_without_length_are_told),
         cmocka_unit_test(an_empty_index_takes_them_too),
-        cmocka_unit_test(an_index_says_whose_rows_it_takes),
+        cmocka_unit_test(an_index_takes_rows_of_the_host),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
