@@ -483,11 +483,12 @@ struct call {
     size_t n;
     const sac_embeddings *rows; /* as in sac_tile */
     size_t limit;               /* queries that a tile may have, after memory was short */
+    bool busy;                  /* there are pieces and work of a tile */
 };
 
 /* Searches the next tile of those queries of a kind from *next on, and moves *next past it. The index is
  * locked for reading. */
-static sac_status search_tile(const struct call *c, enum kind kind, size_t limit, size_t *next)
+static sac_status search_tile(struct call *c, enum kind kind, size_t limit, size_t *next)
 {
     sac_tile tile = {.index = c->index, .team = &c->team, .rows = c->rows, .asked = c->queries};
 
@@ -500,6 +501,7 @@ static sac_status search_tile(const struct call *c, enum kind kind, size_t limit
             tile.queries[tile.n++] = &c->queries[*next];
     if (tile.n == 0)
         return SAC_OK;
+    c->busy = true;
     return kind == EXACTLY  ? search_exactly(&tile)
            : kind == CHOSEN ? search_chosen(&tile)
                             : search_lists(&tile);
@@ -572,7 +574,9 @@ static sac_status search(sac_index *index, sac_query *queries, size_t n, const s
             pthread_rwlock_rdlock(&index->lock);
             st = search_locked(&c, kind, &next);
             pthread_rwlock_unlock(&index->lock);
-            sac_team_reset(&c.team);
+            if (c.busy) /* else a reset would wait for rows, and the next kind has not begun */
+                sac_team_reset(&c.team);
+            c.busy = false;
         }
     sac_team_give_back(&c.team);
     return st;

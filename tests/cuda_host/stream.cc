@@ -77,19 +77,23 @@ bool run_until(job_queue &queue, uint64_t ticket)
     return some;
 }
 
-/* The same for a thread of the host that waits. */
-static void wait_until(job_queue &queue, uint64_t ticket)
+/* A thread of the host that asks whether work is done, and was told that it is not, is waiting. */
+static __thread bool asks;
+
+/* The end of a wait, if it was one. */
+static void end_wait(bool waited)
 {
-    if (run_until(queue, ticket))
+    if (waited || asks)
         count_wait();
+    asks = false;
 }
 
-/* One step for a thread of the host that asks again and again: one wait, when the last step is done. */
-static void wait_a_step(job_queue &queue, uint64_t ticket)
+/* One step, for who asks: whoever does so often enough gets there. */
+static cudaError_t not_ready(job_queue &queue)
 {
     run_until(queue, queue.done + 1);
-    if (queue.done >= ticket || queue.waiting.empty())
-        count_wait();
+    asks = true;
+    return report(cudaErrorNotReady); /* no error, but kept like one */
 }
 
 static std::vector<std::shared_ptr<job_queue>> queues_of(int device)
@@ -118,8 +122,7 @@ static bool run_late(int device)
 
 void wait_for_device(int device)
 {
-    if (run_late(device))
-        count_wait();
+    end_wait(run_late(device));
 }
 
 static void add_node(CUstream_st &s, job work)
@@ -224,7 +227,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         s.capture->invalid = true;
         return report(cudaErrorStreamCaptureUnsupported);
     }
-    wait_until(*s.queue, UINT64_MAX);
+    end_wait(run_until(*s.queue, UINT64_MAX));
     return report(sticky());
 }
 
@@ -238,10 +241,10 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return report(cudaErrorStreamCaptureUnsupported);
     }
     const std::lock_guard<std::recursive_mutex> hold(late_lock());
-    if (s.queue->waiting.empty())
-        return cudaSuccess;
-    wait_a_step(*s.queue, UINT64_MAX); /* who asks often enough gets there */
-    return report(cudaErrorNotReady);  /* no error, but kept like one */
+    if (!s.queue->waiting.empty())
+        return not_ready(*s.queue);
+    end_wait(false);
+    return report(sticky());
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)
@@ -307,10 +310,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     if (event->queue == nullptr)
         return cudaSuccess;
     const std::lock_guard<std::recursive_mutex> hold(late_lock());
-    if (event->queue->done >= event->ticket)
-        return cudaSuccess;
-    wait_a_step(*event->queue, event->ticket);
-    return report(cudaErrorNotReady); /* no error, but kept like one */
+    if (event->queue->done < event->ticket)
+        return not_ready(*event->queue);
+    end_wait(false);
+    return report(sticky());
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
@@ -322,7 +325,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
         return report(cudaErrorCapturedEvent);
     }
     if (event->queue != nullptr)
-        wait_until(*event->queue, event->ticket);
+        end_wait(run_until(*event->queue, event->ticket));
     return report(sticky());
 }
 
