@@ -294,15 +294,11 @@ __device__ __forceinline__ void rows_store(uint16_t *y, size_t stride, const uns
 
 /* ---- the kernel ---- */
 
-/* Blocks of a multiprocessor that registers are shared out among. */
-constexpr uint32_t blocks_of(uint32_t dim, uint32_t tall)
-{
-    return tall == 1 ? 1 : dim <= 64 ? 3 : 2;
-}
-
+/* Registers are shared out among so many blocks of a multiprocessor. */
 template <uint32_t DIM, uint32_t TALL>
-__global__ void __launch_bounds__(ROWS / TALL * 2, blocks_of(DIM, TALL))
-    tile_kernel(const struct sac_attention w)
+__global__ void __launch_bounds__(ROWS / TALL * 2, TALL == 1   ? 1
+                                                   : DIM <= 64 ? 3
+                                                               : 2) tile_kernel(const struct sac_attention w)
 {
     SAC_SHARED_DYNAMIC(unsigned char, shared);
     __shared__ struct sac_attention_part part; /* there, because registers are what there is least of */
