@@ -359,7 +359,7 @@ struct sac_patchify_args {
     sac_filter filter;
     float scale[3], shift[3]; /* 1/(255 std), -mean/std */
     sac_dtype dtype;          /* of out: SAC_F32 or SAC_BF16 */
-    void *out;                /* [n][(h/p)*(w/p)][3*p*p] */
+    void *out;                /* [n][(h/p)*(w/p)][3*p*p]; it may begin at any picture of a larger array */
 };
 
 /* ---- transformer ------------------------------------------------------------------------------------ */
