@@ -391,9 +391,8 @@ struct sac_linear_params {
  * its result does not depend, to the bit, on how many rows there are or on the number of threads; on a GPU
  * another number of rows may mean another order of additions, within the tolerance. NaN and infinity stay in
  * their row. Tolerance before the activation: 1e-5 * sum |x||w| with f32, after rounding x and w for bf16
- * too; a bf16 result adds 2^-7 relative, and 2^-8 of the bias, which may be rounded as well. Activations:
- * 2e-6
- * * (1 + |value|) where y is f32, 5e-4 * (1 + |value|) where it is bf16: there GELU by erf may be the tanh
+ * too; a bf16 result adds 2^-7 relative, and 2^-8 of the bias, which may be rounded as well. Activations
+ * add, of 1 + |value|, 2e-6 where y is f32 and 5e-4 where it is bf16: there GELU by erf may be the tanh
  * approximation, which is off by 4.8e-4 at most. */
 struct sac_linear_args {
     const sac_linear *linear;

@@ -243,7 +243,9 @@ static cublasStatus_t make_plan(sac_cuda_product *product, struct layouts *layou
                                                 &layouts->y, &layouts->y, &preference, 1, &best, &found);
     plan->possible = status == CUBLAS_STATUS_SUCCESS && found > 0 && best.state == CUBLAS_STATUS_SUCCESS;
     plan->algorithm = best.algo;
-    return status == CUBLAS_STATUS_NOT_SUPPORTED ? CUBLAS_STATUS_SUCCESS : status;
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE)
+        return CUBLAS_STATUS_SUCCESS; /* such as odd rows of bf16: somebody else multiplies */
+    return status;
 }
 
 /* plan->rows and ->aligned say what for. */
@@ -281,8 +283,10 @@ sac_status sac_cuda_product_run(sac_cuda_product *product, sac_stream *stream, c
     assert(rows > 0 && rows <= INT32_MAX && (uintptr_t)workspace % 256 == 0);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = find_plan(product, &layouts, &plan);
-    if (status == CUBLAS_STATUS_SUCCESS && !plan.possible)
+    if (status == CUBLAS_STATUS_SUCCESS && !plan.possible) {
+        (void)cudaGetLastError(); /* what the library may have left there, the next launch would report */
         return SAC_UNSUPPORTED;
+    }
     if (status == CUBLAS_STATUS_SUCCESS)
         status = cublasLtMatmul(blas, &product->operation, &one, p->weight, &product->weight, x, &layouts.x,
                                 &beta, y, &layouts.y, y, &layouts.y, &plan.algorithm, workspace,

@@ -16,6 +16,7 @@
  * registers, 2176 bytes of shared memory. No spills.
  */
 #include "kernels/cuda/cuda_product.h"
+#include "kernels/cuda/half.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/half.h"
 
@@ -23,7 +24,6 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct sac_linear {
     sac_device *device;
@@ -78,19 +78,10 @@ __device__ __forceinline__ void write(float *to, const float (&values)[4])
     *(float4 *)to = make_float4(values[0], values[1], values[2], values[3]);
 }
 
-__device__ __forceinline__ uint32_t rounded_pair(float low, float high)
-{
-    __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    uint32_t bits;
-
-    memcpy(&bits, &pair, sizeof bits);
-    return bits;
-}
-
 __device__ __forceinline__ void write(__nv_bfloat16 *to, const float (&values)[8])
 {
-    *(uint4 *)to = make_uint4(rounded_pair(values[0], values[1]), rounded_pair(values[2], values[3]),
-                              rounded_pair(values[4], values[5]), rounded_pair(values[6], values[7]));
+    *(uint4 *)to = make_uint4(sac_bf16_pair(values[0], values[1]), sac_bf16_pair(values[2], values[3]),
+                              sac_bf16_pair(values[4], values[5]), sac_bf16_pair(values[6], values[7]));
 }
 
 __device__ __forceinline__ float gelu_tanh(float x)

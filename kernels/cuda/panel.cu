@@ -56,8 +56,8 @@ template <uint32_t WIDTH> static __device__ __forceinline__ void store(uint16_t 
     } else {
 #pragma unroll
         for (uint32_t j = 0; j < WIDTH; j += 4)
-            *(uint2 *)(to + j) = make_uint2(halves[j] | (uint32_t)halves[j + 1] << 16,
-                                            halves[j + 2] | (uint32_t)halves[j + 3] << 16);
+            __stwb((uint2 *)(to + j), make_uint2(halves[j] | (uint32_t)halves[j + 1] << 16,
+                                                 halves[j + 2] | (uint32_t)halves[j + 3] << 16));
     }
 }
 
