@@ -2,11 +2,14 @@
 
 A folder holds what a published one does (config.json, preprocessor_config.json, model.safetensors), in bf16, so that every
 engine computes from the same numbers. Pictures of the input's own size are taken as they are. Needs NumPy alone.
+
+    shapes.py NAME FOLDER        makes a folder, ViT-L/14 for example
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,3 +180,9 @@ def pictures(count: int, side: int, seed: int = 2) -> np.ndarray:
         flat = base + x[..., None] * slope[0] + y[..., None] * slope[1] + waves
         picture[:] = np.clip(flat + rng.normal(0, 12, (side, side, 3)), 0, 255)
     return out
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3 or sys.argv[1] not in SHAPES:
+        sys.exit(f"usage: shapes.py NAME FOLDER, with one of {', '.join(SHAPES)}")
+    make_folder(SHAPES[sys.argv[1]], Path(sys.argv[2]))

@@ -9,7 +9,8 @@
 Steps: parity (every operation against its plain C twin), engine (its tests with their index on the GPU), system (the
 program from outside), sanitize (compute-sanitizer's four tools on small shapes), resources (registers and spills of each
 kernel, as compiled), limits (what the chip can do), kernels (every operation's rate), search (recall against queries a
-second by batch), peer (exact search in PyTorch), encoder (vision transformers beside PyTorch's).
+second by batch), peer (exact search in PyTorch), encoder (vision transformers beside PyTorch's),
+photos (from JPEG bytes to ids, with the use of cores and GPU, and whether memory grows).
 What a step needs and is not there is named, and the step skipped. Logs go to build/gpu/; figures and how each step
 ended go to bench/results/gpu-<chip>-<date>.json and .md, and to the folder $OUT where that is set.
 Exits with 1 when a step failed.
@@ -18,6 +19,7 @@ Exits with 1 when a step failed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import importlib.util
 import json
@@ -34,10 +36,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "gpu"
 PACK = ROOT / "build" / "gpu-pack.tar.xz"
 TOOLKIT = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib")
-ENGINE_TESTS = "lists ivf kmeans pq recall index index_file index_threads allow devices collection".split()
+ENGINE_TESTS = ("lists ivf kmeans pq recall index index_file index_threads allow devices rows collection "
+                "vit encoder encoder_plan prepared").split()
+KERNEL_TESTS = ["device", "linear"] # beside the suite of all operations
 SYSTEM_TESTS = ["tests/python/test_index.py"] + [
     f"tests/system/test_{name}.py" for name in "server vectors photos client kill device".split()
 ]
+GROWTH_ALLOWED = 64 << 20 # bytes, over a hundred thousand pictures
 SYSTEM_LIBRARIES = re.compile(r"lib(c|m|dl|rt|pthread|cuda|cublas\w*|cudart|gcc_s|stdc\+\+)\.so|ld-linux|linux-vdso")
 
 
@@ -64,7 +69,7 @@ class Run:
         self.tables: list[str] = [] # that steps made themselves, in Markdown
         self.began = time.monotonic()
         self.bin = BUILD / "tree"
-        self.data = ROOT.parent / "shared/data" # photos and models, where they are
+        self.data = Path(os.environ.get("SACCADE_TEST_DATA", ROOT.parent / "shared/data")) # photos and models
         self.environment = os.environ | {"SACCADE_TEST_DEVICE": self.device, "PYTHONPATH": "python"}
         self.add_libraries(*(folder for folder in TOOLKIT if Path(folder).is_dir()))
 
@@ -136,9 +141,11 @@ def programs(run: Run, step: Step) -> None:
         run.add_libraries(str(run.bin / "lib"))
     else:
         configure(run, step, run.bin, "native")
-    places = [os.environ.get("SACCADE_TEST_DATA", ""), ROOT.parent / "shared/data", ROOT / "shared/data", run.bin / "data"]
-    run.data = next((Path(place) for place in places if str(place) and Path(place).is_dir()), run.data)
+    if not run.data.is_dir() and (run.bin / "data").is_dir():
+        run.data = run.bin / "data"
     run.environment["SACCADE_TEST_DATA"] = str(run.data)
+    if not os.environ.get("SACCADE_CUDA__MODULE"): # what takes too long where kernels run on the CPU
+        run.environment |= {"SACCADE_TEST_REFERENCE": "1", "SACCADE_TEST_ALL_PHOTOS": "1"}
     run.environment["SACCADE_BINARY"] = str(run.bin / "saccade")
     run.environment["SACCADE_LIBRARY"] = str(run.bin / "libsaccade.so")
 
@@ -169,7 +176,8 @@ def pack(run: Run) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "lib").mkdir(parents=True)
     (folder / "tests").mkdir()
-    names = ["test_kernels_device", "test_kernels_ops"] + [f"test_engine_{name}" for name in ENGINE_TESTS]
+    names = ["test_kernels_ops"] + [f"test_kernels_{name}" for name in KERNEL_TESTS]
+    names += [f"test_engine_{name}" for name in ENGINE_TESTS]
     files = [tree / "saccade", *tree.glob("libsaccade*.so*"), *tree.glob("bench_kernels"), *tree.glob("bench_gpu_*")]
     files += [tree / "tests" / name for name in names]
     for file in files:
@@ -181,9 +189,26 @@ def pack(run: Run) -> int:
         shutil.copy2(library.resolve(), folder / "lib" / library.name)
         subprocess.run(["strip", "--strip-debug", folder / "lib" / library.name], check=False)
     (folder / "commit").write_text(commit(run))
+    pack_data(run.data, folder / "data")
     run.call(step, 300, "tar", "-C", folder, "-cJf", PACK, ".")
     say(f"gpu: {PACK.relative_to(ROOT)}, {PACK.stat().st_size / 2**20:.1f} MiB: bring it with the checkout, and run ./dev gpu there")
     return 0
+
+
+def pack_data(source: Path, target: Path) -> None:
+    """The one real network and every twelfth photograph, where they are: the whole would be larger than the programs."""
+    network = Path("models/vit_tiny_patch16_224")
+    if (source / network).is_dir():
+        shutil.copytree(source / network, target / network)
+    labels = source / "photos/labels.csv"
+    if labels.exists():
+        heading, *lines = labels.read_text().splitlines(keepends=True)
+        (target / "photos").mkdir(parents=True, exist_ok=True)
+        (target / "photos/labels.csv").write_text(heading + "".join(lines[::12]))
+        for line in lines[::12]:
+            photo = Path("photos") / line.split(",")[0]
+            (target / photo).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / photo, target / photo)
 
 
 def commit(run: Run) -> str:
@@ -198,7 +223,8 @@ def commit(run: Run) -> str:
 
 
 def parity(run: Run, step: Step) -> None:
-    run.call(step, 120, run.bin / "tests/test_kernels_device")
+    for name in KERNEL_TESTS:
+        run.call(step, 120, run.bin / f"tests/test_kernels_{name}")
     run.call(step, 120, run.bin / "tests/test_kernels_ops", "--device", run.device)
 
 
@@ -298,6 +324,83 @@ def encoder(run: Run, step: Step) -> None:
             run.tables += text.read_text().splitlines()
 
 
+@contextlib.contextmanager
+def utilisation(samples: list[tuple[float, float, float]]):
+    """Adds (unix time, per cent busy, MiB taken) of the GPU to samples, ten times a second, while its block runs."""
+    query = ["nvidia-smi", "--query-gpu=timestamp,utilization.gpu,memory.used", "--format=csv,noheader,nounits", "-lms", "100"]
+    try:
+        watch = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+    except OSError: # nothing to watch: a host run
+        yield
+        return
+    try:
+        yield
+    finally:
+        watch.terminate()
+        for line in watch.communicate()[0].splitlines():
+            with contextlib.suppress(ValueError): # a line cut short, a value that this GPU does not tell
+                when, busy, taken = line.split(", ")
+                at = datetime.datetime.strptime(when, "%Y/%m/%d %H:%M:%S.%f").timestamp()
+                samples.append((at, float(busy), float(taken)))
+
+
+PARTS = ("alone", "ingest", "one", "saturated")
+
+
+def photos_of(run: Run, step: Step, name: str, extra: list[object]) -> dict:
+    """One network's way from JPEG bytes to ids, with what nvidia-smi saw of the GPU meanwhile."""
+    model, work, answer = BUILD / "models" / name.replace("/", "-"), BUILD / "photos", BUILD / "photos.json"
+    shutil.rmtree(work, ignore_errors=True)
+    run.call(step, 120, sys.executable, "bench/encoder/shapes.py", name, model)
+    samples: list[tuple[float, float, float]] = []
+    with utilisation(samples):
+        run.call(step, 200, run.bin / "bench_gpu_photos", "--device", run.device, "--model", model, "--work", work,
+                 "--photos", run.data / "photos", "--json", answer, *extra)
+    shutil.rmtree(work)
+    found = json.loads(answer.read_text())
+    for part in (found[name] for name in PARTS):
+        busy = [b for at, b, _ in samples if part["began"] <= at <= part["began"] + part["seconds"]]
+        part["gpu_busy"] = sum(busy) / len(busy) / 100 if busy else None
+    return found | {"model": name}
+
+
+def photos(run: Run, step: Step) -> None:
+    if importlib.util.find_spec("numpy") is None:
+        raise Missing(f"{sys.executable} has no NumPy")
+    names, extra = ["ViT-B/32", "ViT-L/14"], []
+    if os.environ.get("SACCADE_CUDA__MODULE"):
+        names, extra = ["smoke-clip"], ["--count", 40, "--queries", 5, "--images", 200, "--seconds", 10]
+    elif run.options.quick:
+        names, extra = names[:1], ["--count", 8000]
+    run.figures["photos"] = [photos_of(run, step, name, extra) for name in names]
+    run.tables += photo_lines(run.figures["photos"])
+    for found in run.figures["photos"]:
+        for what, (early, late) in found["saturated"]["memory"].items():
+            if what != "images" and late > early + GROWTH_ALLOWED:
+                raise RuntimeError(f"{found['model']}: the {what}'s memory grew from {early} to {late} bytes")
+
+
+def photo_lines(photographs: list[dict]) -> list[str]:
+    def share(value: float | None) -> str:
+        return "" if value is None else f"{value:.0%}"
+
+    rows, notes = [], []
+    for found in photographs:
+        for name in PARTS:
+            part = found[name]
+            rows.append([found["model"], name, part["images"], f"{part['images_s']:.0f}", share(part["cores_share"]),
+                         share(part["device_share"]), share(part["gpu_busy"])])
+        one, memory = found["one"], found["saturated"]["memory"]
+        notes.append(f"- {found['model']}: JPEG bytes to ids, one picture: p50 {one['p50_ms']:.3f} ms, p99 {one['p99_ms']:.3f} ms, of it "
+                     f"decoding {one['decode_p50_ms']:.3f} and {one['decode_p99_ms']:.3f} ms; memory after {memory['images'][0]} and "
+                     f"{memory['images'][1]} pictures (of {found['saturated']['asked']} asked for, as many as there was time for): process "
+                     f"{memory['process'][0] / 1e6:.0f} and {memory['process'][1] / 1e6:.0f} MB, device {memory['device'][0] / 1e6:.0f} and "
+                     f"{memory['device'][1] / 1e6:.0f} MB; {found['photographs']} photographs of {found['mean_bytes'] / 1e3:.0f} kB, "
+                     f"{found['threads']} threads")
+    header = ["model", "JPEG bytes to", "pictures", "images/s", "cores busy", "of the encoder alone", "nvidia-smi: GPU busy"]
+    return table(header, rows) + notes + [""]
+
+
 # ---- what is kept --------------------------------------------------------------------------------------------------
 
 
@@ -370,7 +473,8 @@ def main() -> int:
         say(f"gpu: building: {error}. Where this machine has not the libraries that README.md lists under Requirements, make\n"
             "gpu: build/gpu-pack.tar.xz with ./dev gpu --pack on one that has them, and bring it here")
         return 1
-    for work in (parity, engine, system, sanitize, resources, limits, kernels, search, peer, encoder):
+    for work in (parity, engine, system, sanitize, resources, limits, kernels, search, peer, encoder,
+                 photos):
         run.step(work.__name__, lambda step, work=work: work(run, step))
     keep(run)
     return 1 if run.failed else 0
