@@ -294,11 +294,9 @@ __device__ __forceinline__ void rows_store(uint16_t *y, size_t stride, const uns
 
 /* ---- the kernel ---- */
 
-/* Registers are shared out among so many blocks of a multiprocessor. */
-template <uint32_t DIM, uint32_t TALL>
-__global__ void __launch_bounds__(ROWS / TALL * 2, TALL == 1   ? 1
-                                                   : DIM <= 64 ? 3
-                                                               : 2) tile_kernel(const struct sac_attention w)
+/* Registers are shared out among BLOCKS blocks of a multiprocessor. */
+template <uint32_t DIM, uint32_t TALL, uint32_t BLOCKS>
+__global__ void __launch_bounds__(ROWS / TALL * 2, BLOCKS) tile_kernel(const struct sac_attention w)
 {
     SAC_SHARED_DYNAMIC(unsigned char, shared);
     __shared__ struct sac_attention_part part; /* there, because registers are what there is least of */
@@ -344,12 +342,13 @@ __global__ void __launch_bounds__(ROWS / TALL * 2, TALL == 1   ? 1
     }
 }
 
-template <uint32_t DIM, uint32_t TALL> struct sac_attention_plan plan_of(const struct sac_attention_args *a)
+template <uint32_t DIM, uint32_t TALL, uint32_t BLOCKS>
+struct sac_attention_plan plan_of(const struct sac_attention_args *a)
 {
     const uint32_t strips = (a->q_tokens + 16 * TALL - 1) / (16 * TALL), most = ROWS / (16 * TALL);
     struct sac_attention_plan plan;
 
-    plan.kernel = tile_kernel<DIM, TALL>;
+    plan.kernel = tile_kernel<DIM, TALL, BLOCKS>;
     plan.tiles = (strips + most - 1) / most;
     plan.threads = (strips + plan.tiles - 1) / plan.tiles * 32;
     plan.shared_bytes = 2 * layout<DIM>::stage_bytes;
@@ -361,9 +360,9 @@ template <uint32_t DIM, uint32_t TALL> struct sac_attention_plan plan_of(const s
 struct sac_attention_plan sac_attention_tile_plan(const struct sac_attention_args *a)
 {
     assert(a->dtype == SAC_BF16 && a->head_dim <= SAC_ATTENTION_TILE_DIM_MAX);
-    return a->head_dim <= 32   ? plan_of<32, 2>(a)
-           : a->head_dim <= 64 ? plan_of<64, 2>(a)
-           : a->head_dim <= 80 ? plan_of<80, 2>(a)
-           : a->head_dim <= 96 ? plan_of<96, 2>(a)
-                               : plan_of<128, 1>(a);
+    return a->head_dim <= 32   ? plan_of<32, 2, 3>(a)
+           : a->head_dim <= 64 ? plan_of<64, 2, 3>(a)
+           : a->head_dim <= 80 ? plan_of<80, 2, 2>(a)
+           : a->head_dim <= 96 ? plan_of<96, 2, 2>(a)
+                               : plan_of<128, 1, 1>(a);
 }
