@@ -68,7 +68,7 @@ sac_status sac_cuda_buffer_alloc(sac_device *device, size_t bytes, void **out, s
     if (error == cudaSuccess)
         error = cudaMalloc(&memory, bytes);
     st = sac_cuda_status(device, error);
-    if (st == SAC_OK && !sac_cuda_ranges_add(&d->allocated, memory, charge)) {
+    if (st == SAC_OK && !sac_cuda_ranges_add(&d->allocated, memory, bytes)) {
         (void)cudaFree(memory);
         st = sac_fail(err, SAC_NO_MEMORY, "no memory to note a buffer of %zu bytes", bytes);
     } else if (st == SAC_DEVICE_MEMORY) {
@@ -91,15 +91,15 @@ sac_status sac_cuda_buffer_alloc(sac_device *device, size_t bytes, void **out, s
 void sac_cuda_buffer_free(sac_device *device, void *buffer)
 {
     sac_cuda_device *d = cuda_device(device);
-    size_t charge;
+    size_t bytes;
 
     if (buffer == NULL)
         return;
-    charge = sac_cuda_ranges_remove(&d->allocated, buffer);
-    assert(charge > 0);
+    bytes = sac_cuda_ranges_remove(&d->allocated, buffer);
+    assert(bytes > 0);
     (void)cudaSetDevice(d->ordinal);
     (void)sac_cuda_status(device, cudaFree(buffer));
-    (void)__atomic_sub_fetch(&d->used, charge, __ATOMIC_RELAXED);
+    (void)__atomic_sub_fetch(&d->used, charged(bytes), __ATOMIC_RELAXED);
 }
 
 sac_status sac_cuda_host_alloc(sac_device *device, size_t bytes, void **out, sac_error *err)

@@ -120,10 +120,20 @@ static void check_family(const char *family, const char *device, const char *isa
     close_network(&net);
 }
 
+/* NULL: all that this machine's processor has. */
+static const char *device_under_test(void)
+{
+    return getenv("SACCADE_TEST_DEVICE");
+}
+
 static void test_families_f32(void **state)
 {
     (void)state;
     for (size_t i = 0; i < FAMILY_COUNT; i++) {
+        if (device_under_test() != NULL) {
+            check_family(families[i], device_under_test(), NULL, SAC_F32, 0.999999);
+            continue;
+        }
         check_family(families[i], "ref", NULL, SAC_F32, 0.999999);
         check_family(families[i], "cpu", "base", SAC_F32, 0.999999);
         check_family(families[i], "cpu", "avx2", SAC_F32, 0.999999);
@@ -135,7 +145,8 @@ static void test_families_bf16(void **state)
 {
     (void)state;
     for (size_t i = 0; i < FAMILY_COUNT; i++)
-        check_family(families[i], "cpu", NULL, SAC_BF16, 0.999);
+        check_family(families[i], device_under_test() != NULL ? device_under_test() : "cpu", NULL, SAC_BF16,
+                     0.999);
 }
 
 /* ---- the real one ----------------------------------------------------------------------------------- */
@@ -186,7 +197,8 @@ static void watch_block(void *context, uint32_t block, const float *tokens, size
     free(want);
 }
 
-static void check_reference(const char *isa, sac_dtype precision, double tolerance, double least)
+static void check_reference(const char *device, const char *isa, sac_dtype precision, double tolerance,
+                            double least)
 {
     char folder[1024];
     struct watched watched = {0};
@@ -199,7 +211,7 @@ static void check_reference(const char *isa, sac_dtype precision, double toleran
 
     snprintf(folder, sizeof folder, "%s", sac_test_data("models/vit_tiny_patch16_224"));
     watched.path = sac_test_data_need("models/vit_tiny_patch16_224/reference.safetensors");
-    open_network(&net, "cpu", isa, 0, folder, precision, 8);
+    open_network(&net, device, isa, 0, folder, precision, 8);
     assert_int_equal(sac_vit_dim(net.vit), 192);
     values = read_tensor(watched.path, "pixel_values", &count);
     want = read_tensor(watched.path, "embedding", &count);
@@ -209,8 +221,8 @@ static void check_reference(const char *isa, sac_dtype precision, double toleran
         scale_to_one(want + i * 192, 192);
         watched.worst = fmax(watched.worst, worst_difference(want + i * 192, got + i * 192, 192));
     }
-    print_message("%s %s: differs from the reference by %.2g at most\n", isa != NULL ? isa : "best",
-                  precision == SAC_F32 ? "f32" : "bf16", watched.worst);
+    print_message("%s %s %s: differs from the reference by %.2g at most\n", device,
+                  isa != NULL ? isa : "best", precision == SAC_F32 ? "f32" : "bf16", watched.worst);
     assert_true(watched.worst <= tolerance);
     for (int i = 0; i < PHOTOS; i++)
         assert_true(cosine(want + i * 192, got + i * 192, 192) >= least);
@@ -219,12 +231,18 @@ static void check_reference(const char *isa, sac_dtype precision, double toleran
     close_network(&net);
 }
 
+/* On another device: only if SACCADE_TEST_REFERENCE is set, for a kernel run on the host takes minutes. */
 static void test_reference(void **state)
 {
+    const char *device = device_under_test() != NULL ? device_under_test() : "cpu";
+
     (void)state;
-    check_reference(NULL, SAC_F32, 1e-4, 0.999999);
-    check_reference("avx2", SAC_F32, 1e-4, 0.999999);
-    check_reference(NULL, SAC_BF16, 0.1, 0.999);
+    if (device_under_test() != NULL && getenv("SACCADE_TEST_REFERENCE") == NULL)
+        skip();
+    check_reference(device, NULL, SAC_F32, 1e-4, 0.999999);
+    if (device_under_test() == NULL)
+        check_reference(device, "avx2", SAC_F32, 1e-4, 0.999999);
+    check_reference(device, NULL, SAC_BF16, 0.1, 0.999);
 }
 
 /* ---- batches and threads ---------------------------------------------------------------------------- */
