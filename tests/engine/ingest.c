@@ -3,6 +3,7 @@
 #include "tests/scratch.h"
 
 #include <jpeglib.h>
+#include <math.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -79,25 +80,31 @@ static void write_pictures(unsigned n)
     }
 }
 
-static void open_collection(uint32_t threads)
+static void open_collection_with(uint32_t threads, const char *device_name, const char *model)
 {
     sac_device_options options;
     sac_collection_params params;
     sac_error err = {0};
 
     sac_device_options_init(&options);
+    options.name = device_name;
     options.threads = threads;
     sac_collection_params_init(&params);
     if (sac_device_open(&options, &device, &err) != SAC_OK ||
-        sac_encoder_open(device, "builtin", NULL, &encoder, &err) != SAC_OK)
+        sac_encoder_open(device, model, NULL, &encoder, &err) != SAC_OK)
         fail_msg("%s", err.text);
     params.dim = sac_encoder_dim(encoder);
-    params.model = "builtin";
+    params.model = model;
     params.fingerprint = sac_encoder_fingerprint(encoder);
     if (sac_database_open(device, at("data"), SAC_OPEN_CREATE, &db, &err) != SAC_OK ||
         sac_database_create(db, "c", &params, &err) != SAC_OK ||
         sac_collection_acquire(db, "c", &collection, &err) != SAC_OK)
         fail_msg("%s", err.text);
+}
+
+static void open_collection(uint32_t threads)
+{
+    open_collection_with(threads, NULL, "builtin");
 }
 
 static void close_collection(void)
@@ -210,6 +217,50 @@ static void pictures_become_items(void **state)
     assert_memory_equal(item->vector, vector, sac_encoder_dim(encoder) * sizeof(float));
     sac_prepared_free(picture);
     sac_record_free(record);
+}
+
+/* Through a network, on the device that SACCADE_TEST_DEVICE names: several flights, and who was busy. */
+static void a_network_embeds_as_it_does_alone(void **state)
+{
+    enum { PICTURES = 70 };
+    char name[64], path[2 * SAC_SCRATCH_PATH_MAX];
+    sac_ingest_result result;
+    uint8_t bytes[16384];
+    float vector[4096];
+
+    (void)state;
+    open_collection_with(2, getenv("SACCADE_TEST_DEVICE"), "tests/fixtures/encoder/dinov2");
+    write_pictures(PICTURES);
+    write_text("photos/broken.jpg", "no");
+    result = ingest(SAC_OK, NULL, NULL);
+    assert_result(result, PICTURES, 0, 1);
+    assert_int_equal(result.decode_threads, 2);
+    assert_true(result.decode_busy > 0 && result.decode_busy <= 1.01);
+    assert_true(result.encoder_busy > 0 && result.encoder_busy <= 1.01);
+    for (unsigned i = 0; i < PICTURES; i += 9) {
+        sac_prepared *picture;
+        sac_record *record;
+        const float *stored;
+        size_t size;
+        FILE *f;
+
+        snprintf(name, sizeof name, "photos/%04u.jpg", i);
+        snprintf(path, sizeof path, "%s", at(name));
+        f = fopen(path, "r");
+        assert_non_null(f);
+        size = fread(bytes, 1, sizeof bytes, f);
+        fclose(f);
+        assert_int_equal(sac_encoder_prepare(encoder, bytes, size, NULL, &picture, NULL), SAC_OK);
+        assert_int_equal(sac_encoder_embed(encoder, 1, &picture, vector, NULL), SAC_OK);
+        sac_prepared_free(picture);
+        assert_int_equal(sac_collection_get(collection, (sac_id){0, path, strlen(path)}, &record, NULL),
+                         SAC_OK);
+        stored = sac_record_item(record)->vector;
+        for (uint32_t d = 0; d < sac_encoder_dim(encoder); d++)
+            assert_true(fabsf(stored[d] - vector[d]) < 2e-2f);
+        sac_record_free(record);
+    }
+    close_collection();
 }
 
 static void broken_pictures_stop_nothing(void **state)
@@ -393,6 +444,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_killed_run_resumes, make_folders, remove_folders),
         WITH_COLLECTION(pictures_become_items),
+        cmocka_unit_test_setup_teardown(a_network_embeds_as_it_does_alone, make_folders, remove_folders),
         WITH_COLLECTION(broken_pictures_stop_nothing),
         WITH_COLLECTION(what_is_there_is_skipped),
         WITH_COLLECTION(a_cancelled_run_resumes),

@@ -1,5 +1,6 @@
-/* Pictures on their way to an encoder: the pool of memory that they lie in, and that one which keeps its own
- * size gives the same vector, to the bit, as one that was scaled where it was decoded. */
+/* Pictures on their way to an encoder, on the device that SACCADE_TEST_DEVICE names, else the CPU: the pool
+ * of memory that they lie in, and that one which keeps its own size gives the same vector, to the bit, as one
+ * that was scaled where it was decoded. */
 #include "engine/prepared.h"
 #include "engine/vit.h"
 
@@ -24,7 +25,9 @@ static int setup(void **state)
 
     (void)state;
     sac_device_options_init(&options);
-    options.name = "cpu";
+    options.name = getenv("SACCADE_TEST_DEVICE");
+    if (options.name == NULL)
+        options.name = "cpu";
     return sac_device_open(&options, &device, NULL) == SAC_OK ? 0 : -1;
 }
 
@@ -111,7 +114,7 @@ static void open_encoder(struct encoder *e, const char *folder)
         sac_vit_open(device, &e->config, weights, SAC_F32, 8, &e->vit, &err) != SAC_OK)
         fail_msg("%s: %s", folder, err.text);
     sac_weights_close(weights);
-    e->here = (sac_preparation){.host = device, .preprocess = e->config.preprocess};
+    e->here = (sac_preparation){.host = sac_device_host(device), .preprocess = e->config.preprocess};
     sac_image_limits_init(&e->here.limits);
     e->here.limits.milliseconds = 60000;
     e->there = e->here;
