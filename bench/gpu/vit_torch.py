@@ -128,13 +128,18 @@ class Vit(torch.nn.Module):
                 parts[f"qkv_{kind}"] = torch.cat([w[f"{at}self_attn.{part}_proj.{kind}"] for part in "qkv"])
             self.blocks.append(Block(parts, config["num_attention_heads"], self.eps, config["hidden_act"] == "quick_gelu"))
 
+    def place(self, device: str, dtype: torch.dtype) -> Vit:
+        """Brings everything to the device; what normalises pixels stays f32, and is there before anything is recorded."""
+        self.eval().to(device, dtype)
+        self.scale = torch.tensor([1 / (255 * s) for s in self.std], device=device)
+        self.shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std)], device=device)
+        return self
+
     def tokens(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The residual stream before the blocks, and what their first one adds to it (laid out as the others' deltas)."""
         n, across = len(pixels), self.side // self.patch
         dtype = self.patch_matrix.dtype
-        mean = torch.tensor(self.mean, device=pixels.device)
-        std = torch.tensor(self.std, device=pixels.device)
-        values = ((pixels.float() / 255 - mean) / std).to(dtype)
+        values = (pixels.float() * self.scale + self.shift).to(dtype)
         rows = values.view(n, across, self.patch, across, self.patch, 3).permute(0, 1, 3, 5, 2, 4)
         x = F.linear(rows.reshape(n, across * across, -1), self.patch_matrix, self.patch_bias)
         x = torch.cat([self.first.expand(n, -1, -1), x], 1)
@@ -161,7 +166,7 @@ class Worker:
     def __init__(self, options: argparse.Namespace) -> None:
         torch.backends.cuda.matmul.allow_tf32 = False
         self.device, self.folder, self.mode = options.device, options.model, options.compile
-        self.net = Vit(options.model).eval().to(options.device, torch.bfloat16)
+        self.net = Vit(options.model).place(options.device, torch.bfloat16)
         self.passes: dict[int, tuple] = {} # by batch: run, its input, its output
         self.how = "eager"
 
@@ -173,7 +178,7 @@ class Worker:
         return tensor.pin_memory() if self.device == "cuda" else tensor
 
     def embed(self, source: str, target: str, dtype: str) -> dict:
-        net = self.net if dtype == "bf16" else Vit(self.folder).eval().to(self.device)
+        net = self.net if dtype == "bf16" else Vit(self.folder).place(self.device, torch.float32)
         pixels = torch.from_numpy(np.fromfile(source, np.uint8)).reshape(-1, net.side, net.side, 3).to(self.device)
         vectors = torch.cat([net(part) for part in pixels.split(8)])
         vectors.cpu().numpy().astype(np.float32).tofile(target)
@@ -196,7 +201,7 @@ class Worker:
         try:
             self.net(pixels)
         except Exception as error: # noqa: BLE001 - without a compiler the plain network is still a peer
-            self.net = Vit(self.folder).eval().to(self.device, torch.bfloat16)
+            self.net = Vit(self.folder).place(self.device, torch.bfloat16)
             self.mode, self.how = "none", f"eager; torch.compile: {type(error).__name__}"
         self.passes[batch] = self.record(pixels)
         return {"seconds": time.perf_counter() - start, "how": self.how}
