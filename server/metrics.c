@@ -240,7 +240,9 @@ void sac_metrics_write(struct sac_metrics *m, struct sac_text *text)
     family(text, "build_info", "gauge", "Always 1; the labels tell the version.");
     sac_text_add(text, "saccade_build_info{version=\"%s\"} 1\n", sac_version());
     write_requests(m, text);
-    stage_times(text, "stage_duration_seconds", "One engine call, or one picture's decoding.", m->stages);
+    stage_times(text, "stage_duration_seconds",
+                "One engine call, or one picture's decoding. Embedding and searching in one call is embed.",
+                m->stages);
     stage_times(text, "queue_wait_seconds", "From a stage's queue to its start.", m->waits);
     write_batches(m, text);
     labelled(text, "rejected_total", "Requests refused before any work, by reason.", "reason", reject_names,

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { BATCH = 64, THREADS_MAX = 64 };
+enum { THREADS_MAX = 64 };
 
 /* ---- bytes -------------------------------------------------------------------------------------------- */
 
@@ -82,7 +82,6 @@ struct batch {
     size_t first, count;
     atomic_size_t next;      /* picture of the batch that no thread has taken */
     sac_prepared **prepared; /* [count]; NULL where it failed */
-    float *vectors;          /* [count][dim] */
     sac_error *errors;       /* [count]; status SAC_OK where the picture is good */
 };
 
@@ -134,48 +133,58 @@ static void prepare_all(struct batch *b)
         pthread_join(helpers[--started], NULL);
 }
 
-/* Moves the good pictures together, embeds them, and hands out vectors and errors in order. */
-static sac_status embed_batch(struct batch *b, sac_error *err)
+sac_status sac_pictures_prepare(const struct sac_pictures *all, sac_pictures_fn fn, void *context,
+                                sac_error *err)
 {
-    size_t good = 0, dim = sac_encoder_dim(b->all->encoder);
-    const float *vector = b->vectors;
-    sac_status st;
-
-    for (size_t i = 0; i < b->count; i++)
-        if (b->prepared[i] != NULL)
-            b->prepared[good++] = b->prepared[i];
-    st = sac_encoder_embed(b->all->encoder, good, b->prepared, b->vectors, err);
-    while (good > 0)
-        sac_prepared_free(b->prepared[--good]);
-    for (size_t i = 0; st == SAC_OK && i < b->count; i++) {
-        bool ok = b->errors[i].status == SAC_OK;
-        st = b->all->done(b->all->context, b->first + i, ok ? vector : NULL, ok ? NULL : &b->errors[i]);
-        vector += ok ? dim : 0;
-    }
-    return st;
-}
-
-sac_status sac_pictures_embed(const struct sac_pictures *all, sac_error *err)
-{
-    size_t capacity = all->count < BATCH ? all->count : BATCH;
+    size_t capacity = all->count < SAC_PICTURES_BATCH ? all->count : SAC_PICTURES_BATCH;
     struct batch b = {.all = all};
     sac_status st = SAC_OK;
 
     if (all->count == 0)
         return SAC_OK;
     b.prepared = calloc(capacity, sizeof(sac_prepared *));
-    b.vectors = calloc(capacity, sizeof(float) * sac_encoder_dim(all->encoder));
     b.errors = calloc(capacity, sizeof *b.errors);
-    if (b.prepared == NULL || b.vectors == NULL || b.errors == NULL)
+    if (b.prepared == NULL || b.errors == NULL)
         st = sac_fail(err, SAC_NO_MEMORY, "no memory for a batch of %zu pictures", capacity);
     while (st == SAC_OK && b.first < all->count) {
         b.count = all->count - b.first < capacity ? all->count - b.first : capacity;
         prepare_all(&b);
-        st = embed_batch(&b, err);
+        st = fn(context, b.first, b.count, b.prepared, b.errors, err);
+        for (size_t i = 0; i < b.count; i++)
+            sac_prepared_free(b.prepared[i]);
         b.first += b.count;
     }
     free(b.prepared);
-    free(b.vectors);
     free(b.errors);
     return st;
+}
+
+/* Moves the good pictures together, embeds them, and hands out vectors and errors in order. */
+static sac_status embed_batch(void *context, size_t first, size_t n, sac_prepared *const *prepared,
+                              const sac_error *errors, sac_error *err)
+{
+    const struct sac_pictures *all = context;
+    sac_prepared *good[SAC_PICTURES_BATCH];
+    size_t count = 0, dim = sac_encoder_dim(all->encoder);
+    float *vectors = calloc(n, dim * sizeof *vectors), *vector = vectors;
+    sac_status st;
+
+    if (vectors == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for a batch of %zu pictures", n);
+    for (size_t i = 0; i < n; i++)
+        if (prepared[i] != NULL)
+            good[count++] = prepared[i];
+    st = sac_encoder_embed(all->encoder, count, good, vectors, err);
+    for (size_t i = 0; st == SAC_OK && i < n; i++) {
+        bool ok = prepared[i] != NULL;
+        st = all->done(all->context, first + i, ok ? vector : NULL, ok ? NULL : &errors[i]);
+        vector += ok ? dim : 0;
+    }
+    free(vectors);
+    return st;
+}
+
+sac_status sac_pictures_embed(const struct sac_pictures *all, sac_error *err)
+{
+    return sac_pictures_prepare(all, embed_batch, (void *)all, err);
 }

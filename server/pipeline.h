@@ -4,6 +4,9 @@
  *     decode -> embed -> search  one picture at a time; batches of pictures; batches of queries
  *                     -> write   groups of puts and deletes, one transaction each
  *
+ * Where encoder and collection share a GPU, a batch of pictures to search for is embedded and searched for in
+ * one call of the embed stage, so that nothing but the answers comes to the host.
+ *
  * No stage waits for a batch to fill: a free thread takes whatever waits. What limits latency is admission:
  * every stage keeps the predicted time of the work before it, from measured averages, and a request that
  * could not be on time is refused before its picture is decoded.
@@ -61,6 +64,10 @@ void sac_stage_leave(struct sac_request *request, enum sac_stage stage);
 struct sac_request *sac_stage_keep(struct sac_pipeline *pipeline, enum sac_stage stage,
                                    struct sac_request *list,
                                    sac_status (*ready)(struct sac_request *request, sac_error *err));
+/* Searches all n queries of a list, linked through node.next, whose requests agree in collection and `with`,
+ * and answers them if that worked. pictures: [n], prepared by the model that they agree in; NULL: queries
+ * have vectors. */
+sac_status sac_search_list(struct sac_request *list, sac_prepared *const *pictures, size_t n, sac_error *err);
 /* One pass of a thread of the stage over a node it popped. */
 void sac_decode_run(struct sac_pipeline *pipeline, struct sac_node *node);
 void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node);

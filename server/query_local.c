@@ -11,37 +11,54 @@ struct asking {
     sac_status worst; /* of queries that were explained and passed over */
 };
 
+static sac_query query_of(const struct sac_ask *ask)
+{
+    sac_query query;
+
+    sac_query_init(&query);
+    query.k = ask->k;
+    query.recall = ask->recall;
+    query.nprobe = ask->nprobe;
+    query.exact = ask->exact;
+    query.score_threshold = ask->threshold;
+    return query;
+}
+
+/* Prints what was found for query i. */
+static sac_status print(struct asking *a, const char *title, const sac_results *results, size_t i,
+                        const sac_id *skip)
+{
+    size_t count;
+    const sac_found *found = sac_results_get(results, i, &count);
+    json_t *hits;
+    sac_status st = sac_answer_from_found(found, count, skip, a->ask->k, &hits, a->err);
+
+    if (st != SAC_OK)
+        return st;
+    sac_answer_print(&a->ask->style, title, hits);
+    json_decref(hits);
+    return SAC_OK;
+}
+
 /* Searches n vectors whose names are name, or name:ROW where rows is true. skip: an id that asks for itself.
  */
 static sac_status search(struct asking *a, const char *name, bool rows, uint64_t first, size_t n,
                          uint32_t dim, const float *vectors, const sac_id *skip)
 {
-    const struct sac_ask *ask = a->ask;
     sac_query queries[SAC_ASK_BATCH] = {0};
     sac_results *results = NULL;
     sac_status st;
 
     for (size_t i = 0; i < n; i++) {
-        sac_query_init(&queries[i]);
+        queries[i] = query_of(a->ask);
         queries[i].vector = vectors + i * dim;
-        queries[i].k = ask->k + (skip != NULL);
-        queries[i].recall = ask->recall;
-        queries[i].nprobe = ask->nprobe;
-        queries[i].exact = ask->exact;
-        queries[i].score_threshold = ask->threshold;
+        queries[i].k += skip != NULL;
     }
-    st = sac_collection_search(ask->local.collection, queries, n, 0, &results, a->err);
+    st = sac_collection_search(a->ask->local.collection, queries, n, 0, &results, a->err);
     for (size_t i = 0; st == SAC_OK && i < n; i++) {
         char title[4200];
-        size_t count;
-        const sac_found *found = sac_results_get(results, i, &count);
-        json_t *hits;
-        st = sac_answer_from_found(found, count, skip, ask->k, &hits, a->err);
-        if (st != SAC_OK)
-            break;
         snprintf(title, sizeof title, rows ? "%s:%llu" : "%s", name, (unsigned long long)first + i);
-        sac_answer_print(&ask->style, title, hits);
-        json_decref(hits);
+        st = print(a, title, results, i, skip);
     }
     sac_results_free(results);
     return st;
@@ -57,17 +74,33 @@ static uint32_t collection_dim(const sac_collection *collection)
 
 /* ---- the three kinds of query ------------------------------------------------------------------------- */
 
-static sac_status on_picture(void *context, size_t index, const float *vector, const sac_error *error)
+static sac_status on_pictures(void *context, size_t first, size_t n, sac_prepared *const *prepared,
+                              const sac_error *errors, sac_error *err)
 {
     struct asking *a = context;
+    sac_query queries[SAC_PICTURES_BATCH] = {0};
+    sac_prepared *good[SAC_PICTURES_BATCH] = {0};
+    sac_results *results = NULL;
+    size_t count = 0, next = 0;
+    sac_status st;
 
-    if (vector == NULL) {
-        sac_ask_complain(error);
-        a->worst = error->status;
-        return SAC_OK;
+    for (size_t i = 0; i < n; i++)
+        if (prepared[i] != NULL) {
+            queries[count] = query_of(a->ask);
+            good[count++] = prepared[i];
+        }
+    st = sac_collection_search_pictures(a->ask->local.collection, a->ask->local.encoder, good, queries, count,
+                                        0, &results, err);
+    for (size_t i = 0; st == SAC_OK && i < n; i++) {
+        if (prepared[i] != NULL) {
+            st = print(a, a->ask->images[first + i], results, next++, NULL);
+        } else {
+            sac_ask_complain(&errors[i]);
+            a->worst = errors[i].status;
+        }
     }
-    return search(a, a->ask->images[index], false, 0, 1, sac_encoder_dim(a->ask->local.encoder), vector,
-                  NULL);
+    sac_results_free(results);
+    return st;
 }
 
 static sac_status ask_images(struct asking *a)
@@ -77,17 +110,15 @@ static sac_status ask_images(struct asking *a)
 
     if (st != SAC_OK)
         return st;
-    return sac_pictures_embed(
+    return sac_pictures_prepare(
         &(struct sac_pictures){
             .encoder = ask->local.encoder,
             .threads = sac_device_threads(ask->local.device),
             .paths = (const char *const *)ask->images,
             .count = ask->image_count,
             .crop = ask->crop,
-            .done = on_picture,
-            .context = a,
         },
-        a->err);
+        on_pictures, a, a->err);
 }
 
 static sac_status ask_id(struct asking *a, const char *text)

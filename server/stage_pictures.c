@@ -1,5 +1,6 @@
 /* stage_pictures.c -- from picture bytes to embeddings: decoding, one picture on each thread of a pool, then
- * batches through the encoder, cut into slices so that no call takes long. */
+ * batches through the encoder, cut into slices so that no call takes long - and, where they are on one GPU,
+ * through the index in the same call. */
 #include "server/pipeline.h"
 
 #include <stdio.h>
@@ -123,6 +124,21 @@ static size_t share_of(const struct sac_request *request, size_t rows)
     return rows_left(request) < rows ? rows_left(request) : rows;
 }
 
+/* The first `rows` pictures that are to be embedded, side by side: to be freed. */
+static sac_prepared **gather(const struct sac_request *list, size_t rows)
+{
+    sac_prepared **pictures = malloc(rows * sizeof(sac_prepared *));
+    size_t row = 0;
+
+    for (const struct sac_request *r = list; pictures != NULL && r != NULL && row < rows;
+         r = (const struct sac_request *)r->node.next) {
+        size_t n = share_of(r, rows - row);
+        memcpy(pictures + row, r->prepared + r->embedded, n * sizeof(sac_prepared *));
+        row += n;
+    }
+    return pictures;
+}
+
 /* Vectors of a single request are written where they belong; those of several come together first. */
 static sac_status embed_rows(struct sac_model *model, struct sac_request *list, size_t rows, sac_error *err)
 {
@@ -132,20 +148,14 @@ static sac_status embed_rows(struct sac_model *model, struct sac_request *list, 
     if (rows_left(list) >= rows)
         return sac_encoder_embed(model->encoder, rows, list->prepared + list->embedded,
                                  list->vectors + list->embedded * dim, err);
-    sac_prepared **pictures = malloc(rows * sizeof(sac_prepared *));
+    sac_prepared **pictures = gather(list, rows);
     float *vectors = malloc(rows * dim * sizeof *vectors);
     if (pictures == NULL || vectors == NULL) {
         free(vectors);
         free(pictures);
         return sac_fail(err, SAC_NO_MEMORY, "no memory to embed %zu pictures", rows);
     }
-    for (struct sac_request *r = list; r != NULL && row < rows; r = (struct sac_request *)r->node.next) {
-        size_t n = share_of(r, rows - row);
-        memcpy(pictures + row, r->prepared + r->embedded, n * sizeof(sac_prepared *));
-        row += n;
-    }
     sac_status st = sac_encoder_embed(model->encoder, rows, pictures, vectors, err);
-    row = 0;
     for (struct sac_request *r = list; st == SAC_OK && r != NULL && row < rows;
          r = (struct sac_request *)r->node.next) {
         size_t n = share_of(r, rows - row);
@@ -207,6 +217,64 @@ static void share_out(struct sac_request *list, size_t rows, sac_status st, cons
     }
 }
 
+/* ---- embed and search --------------------------------------------------------------------------------- */
+
+/* What a search of n queries was seen to take. */
+static uint64_t search_ns(struct sac_entry *entry, bool exact, size_t n)
+{
+    return sac_cost_fixed(&entry->search[exact]) + n * sac_cost_each(&entry->search[exact]);
+}
+
+/* Whether all pictures of a list can be embedded and searched for in one call, no longer than the embed stage
+ * may be held up. *known: what of its time is the search's, as far as that was seen. */
+static bool is_joint(const struct sac_server_config *config, const struct sac_request *list, size_t rows,
+                     size_t rows_max, uint64_t *known)
+{
+    struct sac_entry *entry = list->entry;
+
+    *known = 0;
+    if (rows > rows_max || rows > config->search_batch || list->method->last != SAC_STAGE_SEARCH ||
+        !sac_collection_shares_device(entry->collection, list->model->encoder))
+        return false;
+    for (const struct sac_request *r = list; r != NULL; r = (const struct sac_request *)r->node.next) {
+        uint64_t ns;
+        if (r->method->last != SAC_STAGE_SEARCH || r->entry != entry || r->search.with != list->search.with ||
+            r->embedded > 0)
+            return false;
+        ns = search_ns(entry, r->search.queries[0].exact, rows);
+        *known = ns > *known ? ns : *known;
+    }
+    return *known <= SAC_EMBED_SLICE_NS;
+}
+
+/* Embeds and searches in one call, and answers. Its time is the embed stage's; the model is charged for what
+ * of it is not the search's. False: the list is as it was, to be embedded and searched one after the
+ * other - which also tells whose fault it was if the call failed. */
+static bool search_at_once(struct sac_pipeline *pipeline, struct sac_request *list, size_t rows,
+                           size_t rows_max)
+{
+    struct sac_metrics *metrics = &pipeline->core->metrics;
+    struct sac_model *model = list->model;
+    sac_prepared **pictures;
+    uint64_t known, start = sac_now_ns(), ns;
+    sac_error err;
+    sac_status st;
+
+    if (!is_joint(pipeline->core->config, list, rows, rows_max, &known))
+        return false;
+    pictures = gather(list, rows);
+    st = pictures != NULL ? sac_search_list(list, pictures, rows, &err) : SAC_NO_MEMORY;
+    free(pictures);
+    if (st != SAC_OK)
+        return false;
+    ns = sac_now_ns() - start;
+    sac_time_observe(&metrics->stages[SAC_STAGE_EMBED], ns);
+    sac_size_observe(&metrics->batches[SAC_STAGE_EMBED], rows);
+    sac_size_observe(&metrics->batches[SAC_STAGE_SEARCH], rows);
+    sac_cost_measure(&model->embed, rows, ns > known ? ns - known : 0);
+    return true;
+}
+
 void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node)
 {
     struct sac_metrics *metrics = &pipeline->core->metrics;
@@ -220,13 +288,16 @@ void sac_embed_run(struct sac_pipeline *pipeline, struct sac_node *node)
     list = still_wanted(first);
     if (list == NULL)
         return;
-    uint64_t start = sac_now_ns();
+    uint64_t now = sac_now_ns();
     for (struct sac_request *r = list; r != NULL; r = (struct sac_request *)r->node.next) {
-        sac_time_observe(&metrics->waits[SAC_STAGE_EMBED], start - r->queued_ns);
+        sac_time_observe(&metrics->waits[SAC_STAGE_EMBED], now - r->queued_ns);
         rows += rows_left(r);
     }
+    if (search_at_once(pipeline, list, rows, batch.rows_max))
+        return;
     if (rows > batch.rows_max)
         rows = batch.rows_max;
+    uint64_t start = sac_now_ns();
     sac_status st = embed_rows(model, list, rows, &err);
     uint64_t ns = sac_now_ns() - start;
     sac_time_observe(&metrics->stages[SAC_STAGE_EMBED], ns);

@@ -53,12 +53,26 @@ static sac_status fetch_query(struct sac_request *request, sac_error *err)
     return st;
 }
 
-/* Searches all requests of the list at once, and answers them if that worked. */
-static sac_status search_list(struct sac_request *list, const struct search_batch *batch, size_t n,
-                              sac_error *err)
+/* Answers all requests of a list, unless they are over. */
+static void answer(struct sac_request *list, const sac_results *results)
 {
+    size_t at = 0;
+
+    while (list != NULL) {
+        struct sac_request *next = (struct sac_request *)list->node.next;
+        size_t count = list->search.count;
+        if (!sac_request_over(list, SAC_STAGE_SEARCH))
+            sac_reply_search(list, results, at);
+        at += count;
+        list = next;
+    }
+}
+
+sac_status sac_search_list(struct sac_request *list, sac_prepared *const *pictures, size_t n, sac_error *err)
+{
+    const sac_collection *collection = list->entry->collection;
     sac_query *queries = calloc(n, sizeof *queries);
-    sac_results *results = NULL;
+    sac_results *results;
     size_t at = 0;
     sac_status st;
 
@@ -68,29 +82,25 @@ static sac_status search_list(struct sac_request *list, const struct search_batc
         memcpy(queries + at, r->search.queries, r->search.count * sizeof *queries);
         at += r->search.count;
     }
-    st = sac_collection_search(batch->entry->collection, queries, n, batch->with, &results, err);
-    at = 0;
-    while (st == SAC_OK && list != NULL) {
-        struct sac_request *next = (struct sac_request *)list->node.next;
-        size_t count = list->search.count;
-        if (!sac_request_over(list, SAC_STAGE_SEARCH))
-            sac_reply_search(list, results, at);
-        at += count;
-        list = next;
+    st = pictures == NULL ? sac_collection_search(collection, queries, n, list->search.with, &results, err)
+                          : sac_collection_search_pictures(collection, list->model->encoder, pictures,
+                                                           queries, n, list->search.with, &results, err);
+    if (st == SAC_OK) {
+        answer(list, results);
+        sac_results_free(results);
     }
-    sac_results_free(results);
     free(queries);
     return st;
 }
 
 /* One query that the engine refuses must not spoil the answers of the others. */
-static void search_each(struct sac_request *list, const struct search_batch *batch)
+static void search_each(struct sac_request *list)
 {
     while (list != NULL) {
         struct sac_request *next = (struct sac_request *)list->node.next;
         sac_error err;
         list->node.next = NULL;
-        if (search_list(list, batch, list->search.count, &err) != SAC_OK)
+        if (sac_search_list(list, NULL, list->search.count, &err) != SAC_OK)
             sac_request_fail(list, &err, 0);
         list = next;
     }
@@ -116,7 +126,7 @@ void sac_search_run(struct sac_pipeline *pipeline, struct sac_node *node)
     /* The answered requests give their hold on the entry back; the rates below still need it. */
     struct sac_entry *entry = sac_entry_hold(batch.entry);
     uint64_t start = sac_now_ns();
-    sac_status st = search_list(list, &batch, n, &err);
+    sac_status st = sac_search_list(list, NULL, n, &err);
     uint64_t ns = sac_now_ns() - start;
     sac_time_observe(&metrics->stages[SAC_STAGE_SEARCH], ns);
     sac_size_observe(&metrics->batches[SAC_STAGE_SEARCH], n);
@@ -125,6 +135,6 @@ void sac_search_run(struct sac_pipeline *pipeline, struct sac_node *node)
     if (st != SAC_OK && list->node.next == NULL)
         sac_request_fail(list, &err, 0);
     else if (st != SAC_OK)
-        search_each(list, &batch);
+        search_each(list);
     sac_entry_release(entry);
 }

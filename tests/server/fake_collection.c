@@ -328,6 +328,40 @@ sac_status sac_collection_search(const sac_collection *collection, const sac_que
     return SAC_OK;
 }
 
+bool sac_collection_shares_device(const sac_collection *collection, const sac_encoder *encoder)
+{
+    (void)collection;
+    (void)encoder;
+    return atomic_load(&fake_engine.one_device) != 0;
+}
+
+sac_status sac_collection_search_pictures(const sac_collection *collection, sac_encoder *encoder,
+                                          sac_prepared *const *pictures, const sac_query *queries, size_t n,
+                                          unsigned with, sac_results **out, sac_error *err)
+{
+    sac_query *copies = calloc(n, sizeof *copies);
+    float *vectors = calloc(n, DIM * sizeof *vectors);
+    sac_status st;
+
+    assert(copies != NULL && vectors != NULL);
+    if (atomic_load(&fake_engine.joint_fails) > 0) {
+        atomic_fetch_sub(&fake_engine.joint_fails, 1);
+        st = sac_fail(err, SAC_INTERNAL, "the fake does not like these pictures");
+    } else {
+        atomic_fetch_add(&fake_engine.joint_calls, 1);
+        st = sac_encoder_embed(encoder, n, pictures, vectors, err);
+    }
+    for (size_t i = 0; i < n; i++) {
+        copies[i] = queries[i];
+        copies[i].vector = vectors + i * DIM;
+    }
+    if (st == SAC_OK)
+        st = sac_collection_search(collection, copies, n, with, out, err);
+    free(copies);
+    free(vectors);
+    return st;
+}
+
 const sac_found *sac_results_get(const sac_results *results, size_t query, size_t *count)
 {
     *count = results->of[query].count;

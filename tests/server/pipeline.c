@@ -152,6 +152,100 @@ static void test_pictures_share_a_batch(void **state)
     client_close(&c);
 }
 
+/* What was asked for comes back, whoever else was in the batch: item i is picture i. */
+static void expect_nearest(const struct client *c, uint64_t id)
+{
+    const msgpack_object *hits = client_field(c, "hits");
+    const msgpack_object_map *best = &hits->via.array.ptr[0].via.map;
+
+    assert_int_equal(best->ptr[0].val.via.u64, id);
+    assert_true(best->ptr[2].val.via.f64 == 0);
+}
+
+static void put_letters(struct client *c, uint32_t n)
+{
+    client_begin(c, 1, "put", 2);
+    sac_pack_key_text(&c->packer, "collection", "c");
+    sac_pack_text(&c->packer, "items");
+    msgpack_pack_array(&c->packer, n);
+    for (uint32_t i = 0; i < n; i++) {
+        const char letter[2] = {(char)('a' + i), '\0'};
+        msgpack_pack_map(&c->packer, 2);
+        sac_pack_key_uint(&c->packer, "id", i);
+        sac_pack_key_text(&c->packer, "image", letter);
+    }
+    assert_true(client_send(c));
+    assert_true(client_receive(c));
+    assert_string_equal(c->error, "");
+}
+
+static void ask_letters(struct client *c, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const char letter[2] = {(char)('a' + i), '\0'};
+        ask_image(c, i, letter);
+    }
+    assert_true(client_send(c));
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(client_receive(c));
+        assert_string_equal(c->error, "");
+        expect_nearest(c, c->msgid);
+    }
+}
+
+static void test_pictures_are_embedded_and_searched_at_once(void **state)
+{
+    struct client c;
+
+    (void)state;
+    client_open(&c, &server);
+    put_letters(&c, 20);
+    ask_letters(&c, 20);
+    assert_int_equal(fake_engine.joint_calls, 0); /* two devices */
+    fake_engine.one_device = 1;
+    fake_engine.embed_ms = 20;
+    fake_engine.embed_rows = fake_engine.search_queries = 0;
+    ask_letters(&c, 20);
+    assert_in_range(fake_engine.joint_calls, 1, 10);
+    assert_int_equal(fake_engine.embed_rows, 20);
+    assert_int_equal(fake_engine.search_queries, 20);
+    client_close(&c);
+}
+
+/* Whose fault it was is found out in two calls. */
+static void test_a_joint_call_that_fails_is_made_in_two(void **state)
+{
+    struct client c;
+
+    (void)state;
+    client_open(&c, &server);
+    put_letters(&c, 5);
+    fake_engine.one_device = 1;
+    fake_engine.joint_fails = 100;
+    ask_letters(&c, 5);
+    assert_int_equal(fake_engine.joint_calls, 0);
+    assert_in_range(fake_engine.joint_fails, 95, 99);
+    client_close(&c);
+}
+
+/* A search that takes longer than a slice of the embed stage is left to its own stage. */
+static void test_a_long_search_does_not_hold_up_embedding(void **state)
+{
+    struct client c;
+
+    (void)state;
+    client_open(&c, &server);
+    put_letters(&c, 3);
+    fake_engine.one_device = 1;
+    fake_engine.search_ms = 150;
+    ask_vector(&c, 1, 1, 5000);
+    assert_true(client_send(&c));
+    assert_int_equal(receive_all(&c, 1), 1); /* teaches how long it takes */
+    ask_letters(&c, 3);
+    assert_int_equal(fake_engine.joint_calls, 0);
+    client_close(&c);
+}
+
 static void put_pictures(struct client *c, uint32_t n)
 {
     client_begin(c, 1, "put", 2);
@@ -408,6 +502,9 @@ int main(void)
         T(test_searches_share_a_batch),
         T(test_a_bad_query_does_not_spoil_its_batch),
         T(test_pictures_share_a_batch),
+        T(test_pictures_are_embedded_and_searched_at_once),
+        T(test_a_joint_call_that_fails_is_made_in_two),
+        T(test_a_long_search_does_not_hold_up_embedding),
         T(test_a_large_put_is_embedded_in_slices),
         T(test_deadlines),
         T(test_overload_is_refused_at_once),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import struct
 import time
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from needs import missing
-from wire import RpcError, Wire, page
+from wire import RpcError, Wire, metrics, page
 
 DIM = 16
+MODEL = Path(__file__).resolve().parents[1] / "fixtures/encoder/timm"
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +61,55 @@ def test_a_server_answers_on_any_devices_as_on_the_cpu(serving, gpu, tmp_path):
                 for q in (3, 77, 1000)
             ]
     assert all(answer == answers["cpu"] for answer in answers.values())
+
+
+def picture(i: int) -> bytes:
+    """A small PNG that differs with i."""
+    width, height = 30 + i, 40 - i
+    rows = b"".join(bytes([0, *((x * (i + 3) + y * 7 * (c + 1) + i * i) % 256 for x in range(width) for c in range(3))])
+                    for y in range(height))
+    chunks = (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks)
+
+
+def nearest(answer) -> list:
+    return [(hit["id"], pytest.approx(hit["distance"], rel=1e-3, abs=1e-5)) for hit in answer["hits"][:2]]
+
+
+def test_pictures_are_searched_for_on_a_gpu_as_on_the_cpu(serving, gpu, tmp_path):
+    options = ("--model", MODEL, "--precision", "f32")
+    answers = {}
+    for device, env in ("cpu", {}), ("cuda:0", gpu), ("cuda:0,cuda:1", gpu | {"SACCADE_HOST_CUDA__DEVICES": "2"}):
+        with serving(tmp_path / "d", "--device", device, *options, env=env) as server, Wire(server) as wire:
+            if device == "cpu":
+                wire.call("create", collection="c", model=str(MODEL))
+                wire.call("put", collection="c", items=[{"id": i, "image": picture(i)} for i in range(12)])
+            single = [wire.call("search", collection="c", image=picture(q), limit=3, timeout_ms=20000) for q in range(3)]
+            many = wire.call("search", collection="c", images=[picture(q) for q in range(3, 9)], limit=3, timeout_ms=20000)
+            counts = metrics(server)
+        answers[device] = [nearest(answer) for answer in single] + [nearest({"hits": hits}) for hits in many["hits"]]
+        assert [hits[0][0] for hits in answers[device]] == list(range(9))
+        assert counts['saccade_batch_size_sum{stage="search"}'] == 9
+        # On a GPU the search is part of the embed stage's call.
+        searches = counts.get('saccade_stage_duration_seconds_count{stage="search"}', 0)
+        assert searches == (0 if device != "cpu" else 4)
+    assert answers["cuda:0"] == answers["cpu"] and answers["cuda:0,cuda:1"] == answers["cpu"]
+
+
+def test_the_command_asks_a_gpu_as_the_cpu(saccade, gpu, tmp_path):
+    files = []
+    for i in range(6):
+        files.append(tmp_path / f"{i}.png")
+        files[-1].write_bytes(picture(i))
+    saccade("build", *files, "--data", tmp_path / "d", "--model", MODEL, "--precision", "f32", "--device", "cpu")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(picture(1)[:60])
+    for device, env in ("cpu", {}), ("cuda:0", gpu):
+        asked = saccade("query", files[4], broken, files[2], "--data", tmp_path / "d", "-k", 1, "--precision", "f32",
+                        "--device", device, "--json", env=env, code=1)
+        assert "broken.png" in asked.err
+        assert [(hit["query"], hit["id"]) for hit in asked.lines()] == [(str(files[i]), str(files[i])) for i in (4, 2)]
 
 
 def test_a_lost_device_ends_the_server_and_loses_nothing(serving, gpu, tmp_path):
