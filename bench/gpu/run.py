@@ -38,7 +38,7 @@ BUILD = ROOT / "build" / "gpu"
 PACK = ROOT / "build" / "gpu-pack.tar.xz"
 TOOLKIT = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib")
 ENGINE_TESTS = ("lists ivf kmeans pq recall index index_file index_threads allow devices rows collection "
-                "vit encoder encoder_plan prepared").split()
+                "search_pictures vit passes encoder encoder_plan prepared ingest").split()
 KERNEL_TESTS = ["device", "linear"] # beside the suite of all operations
 SYSTEM_TESTS = ["tests/python/test_index.py"] + [
     f"tests/system/test_{name}.py" for name in "server vectors photos client kill device".split()
@@ -231,8 +231,7 @@ def parity(run: Run, step: Step) -> None:
 
 def engine(run: Run, step: Step) -> None:
     for name in ENGINE_TESTS:
-        if not HOST_RUN or name != "encoder": # it would take minutes for a few photographs
-            run.call(step, 120, run.bin / f"tests/test_engine_{name}")
+        run.call(step, 120, run.bin / f"tests/test_engine_{name}")
 
 
 def system(run: Run, step: Step) -> None:
