@@ -16,6 +16,13 @@ size_t sac_embeddings_bytes(size_t n, uint32_t dim)
     return n * dim * sizeof(float) + sizeof(uint32_t);
 }
 
+uint32_t *sac_embeddings_word(float *rows, size_t n, uint32_t dim)
+{
+    void *word = rows + n * dim;
+
+    return word;
+}
+
 sac_status sac_embeddings_show(sac_workspace_pool *pool, sac_workspace *ws, size_t n, uint32_t dim,
                                float *rows, sac_embeddings **out, sac_error *err)
 {
@@ -28,11 +35,8 @@ sac_status sac_embeddings_show(sac_workspace_pool *pool, sac_workspace *ws, size
         return sac_fail(err, SAC_NO_MEMORY, "no memory for embeddings");
     holder->pool = pool;
     holder->ws = ws;
-    holder->shown = (sac_embeddings){.device = ws->device,
-                                     .n = n,
-                                     .dim = dim,
-                                     .rows = rows,
-                                     .spoiled = (const uint32_t *)(rows + n * dim)};
+    holder->shown = (sac_embeddings){
+        .device = ws->device, .n = n, .dim = dim, .rows = rows, .spoiled = sac_embeddings_word(rows, n, dim)};
     if (!sac_workspace_view(ws, rows, 1, sac_embeddings_bytes(n, dim), &holder->span))
         st = sac_workspace_failure(ws);
     if (st == SAC_OK && !visible)

@@ -22,8 +22,9 @@ sac_status sac_embeddings_fetch(sac_embeddings *embeddings, float *vectors, sac_
 /* After whoever reads the rows has waited for what they put behind `ready`. NULL is allowed. */
 void sac_embeddings_release(sac_embeddings *embeddings);
 
-/* For encoders: bytes of a piece of n rows with the word behind them. */
+/* For encoders: bytes of a piece of n rows with the word behind them, and where that word is. */
 size_t sac_embeddings_bytes(size_t n, uint32_t dim);
+uint32_t *sac_embeddings_word(float *rows, size_t n, uint32_t dim);
 /* Shows n rows with the number of spoiled ones as the word behind them, a piece of ws, once what is on its
  * stream is done. *out takes the workspace over, which goes back to the pool; on failure it is the caller's
  * still. */

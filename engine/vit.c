@@ -217,7 +217,7 @@ sac_status sac_vit_run(struct sac_vit_pass *p)
     struct sac_unit_rows_args unit = {.x = p->pooled,
                                       .rows = p->n,
                                       .width = vit->dim,
-                                      .spoiled = (uint32_t *)(p->pooled + p->n * vit->dim)};
+                                      .spoiled = sac_embeddings_word(p->pooled, p->n, vit->dim)};
 
     if (p->pictures != NULL)
         chain.st = sac_vit_cut_patches(p, 0, p->n);

@@ -243,7 +243,7 @@ static void compare_photos(sac_encoder *a, sac_encoder *b, unsigned step, double
     assert_non_null(fgets(line, sizeof line, in)); /* the heading */
     for (; fgets(line, sizeof line, in) != NULL; seen++) {
         sac_error err = {0};
-        sac_prepared *of_a, *of_b;
+        sac_prepared *of_a = NULL, *of_b = NULL;
         size_t size;
         char *bytes;
 
