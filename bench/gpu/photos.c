@@ -195,11 +195,16 @@ static void ingest(const struct options *o)
     check(sac_collection_build(collection, NULL, NULL, NULL, &err), &err);
     start = sac_clock() - start;
     sac_collection_stats(collection, &info);
-    printf("           %s built in %.2f s; %llu pictures failed\n", info.index.spec, start,
+    printf("           decode threads busy %.0f %%, encoder busy %.0f %%; %s built in %.2f s; %llu pictures "
+           "failed\n",
+           100 * result.decode_busy, 100 * result.encoder_busy, info.index.spec, start,
            (unsigned long long)result.failed);
     if (json != NULL)
-        fprintf(json, ", \"failed\": %llu, \"spec\": \"%s\", \"build_seconds\": %.3f",
-                (unsigned long long)result.failed, info.index.spec, start);
+        fprintf(json,
+                ", \"decode_busy\": %.4f, \"encoder_busy\": %.4f, \"failed\": %llu, \"spec\": \"%s\", "
+                "\"build_seconds\": %.3f",
+                result.decode_busy, result.encoder_busy, (unsigned long long)result.failed, info.index.spec,
+                start);
     tell_end();
 }
 

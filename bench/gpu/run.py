@@ -393,7 +393,8 @@ def photo_lines(photographs: list[dict]) -> list[str]:
                          share(part["device_share"]), share(part["gpu_busy"])])
         one, memory = found["one"], found["saturated"]["memory"]
         notes.append(f"- {found['model']}: JPEG bytes to ids, one picture: p50 {one['p50_ms']:.3f} ms, p99 {one['p99_ms']:.3f} ms, of it "
-                     f"decoding {one['decode_p50_ms']:.3f} and {one['decode_p99_ms']:.3f} ms; memory after {memory['images'][0]} and "
+                     f"decoding {one['decode_p50_ms']:.3f} and {one['decode_p99_ms']:.3f} ms; while building, decode threads were "
+                     f"busy {found['ingest']['decode_busy']:.0%} and the encoder {found['ingest']['encoder_busy']:.0%}; memory after {memory['images'][0]} and "
                      f"{memory['images'][1]} pictures (of {found['saturated']['asked']} asked for, as many as there was time for): process "
                      f"{memory['process'][0] / 1e6:.0f} and {memory['process'][1] / 1e6:.0f} MB, device {memory['device'][0] / 1e6:.0f} and "
                      f"{memory['device'][1] / 1e6:.0f} MB; {found['photographs']} photographs of {found['mean_bytes'] / 1e3:.0f} kB, "
