@@ -180,16 +180,18 @@ static sac_status search_row_again(struct search *search, size_t i, const sac_qu
     return st;
 }
 
-/* Searches queries `first` to `first` + n - 1. */
+/* Searches queries first to first + n - 1. */
 static sac_status search_some(struct search *search, size_t first, size_t n, sac_error *err)
 {
     sac_query *queries = search->queries + first;
     struct found_list *lists = search->results->lists + first;
     sac_store_view view = {0};
-    size_t *missing = calloc(n, sizeof *missing);
-    sac_status st = missing == NULL ? sac_fail(err, SAC_NO_MEMORY, "no memory for %zu queries", n)
-                                    : look(search, queries, n, &view, err);
+    size_t *missing = calloc(n + 1, sizeof *missing);
+    sac_status st;
 
+    if (missing == NULL)
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for %zu queries", n);
+    st = look(search, queries, n, &view, err);
     for (size_t q = 0; q < n && st == SAC_OK; q++)
         st = resolve_query(search, &view, &queries[q], queries[q].k, &lists[q], &missing[q], err);
     sac_store_view_close(&view);
