@@ -230,7 +230,7 @@ static sac_status run(void *context)
 static sac_status submit(struct sac_vit_pass *p, const struct sac_vit_input *input)
 {
     const sac_shape shape = {{p->n}};
-    sac_span pictures;
+    sac_span pictures = {0};
     sac_status st = fit(p->vit, p->ws, p->n);
 
     if (st == SAC_OK)
