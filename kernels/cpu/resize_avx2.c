@@ -55,8 +55,7 @@ static __m256i join(struct sums sums)
 {
     __m256i sum = _mm256_add_epi32(sums.low, _mm256_slli_epi32(sums.high, HALF_BITS));
 
-    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(SAC_RESIZE_HALF)),
-                             SAC_RESIZE_BITS);
+    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(SAC_RESIZE_HALF)), SAC_RESIZE_BITS);
 }
 
 static __m256i two_rows(const uint8_t *upper, const uint8_t *lower)

@@ -59,8 +59,7 @@ static __m512i join(struct sums sums)
     __m512i sum = _mm512_add_epi32(sums.digit[0], _mm512_slli_epi32(sums.digit[1], DIGIT_BITS));
 
     sum = _mm512_add_epi32(sum, _mm512_slli_epi32(sums.digit[2], 2 * DIGIT_BITS));
-    return _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(SAC_RESIZE_HALF)),
-                             SAC_RESIZE_BITS);
+    return _mm512_srai_epi32(_mm512_add_epi32(sum, _mm512_set1_epi32(SAC_RESIZE_HALF)), SAC_RESIZE_BITS);
 }
 
 /* Sixteen bytes of each of four rows. */
