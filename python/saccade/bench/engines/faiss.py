@@ -1,0 +1,164 @@
+"""FAISS: inverted lists of 4-bit codes or whole vectors, 1-bit codes, and its graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import FINE, Engine, Params, Shape, Singles, ladder, lists_for
+
+_FILE = "index.faiss"
+
+
+def flat(base: NDArray[np.float32], queries: NDArray[np.float32], k: int, metric: str) -> NDArray[np.int64]:
+    """The true neighbours: exhaustive search by FAISS."""
+    import faiss
+
+    index = faiss.IndexFlat(base.shape[1], _metric(metric))
+    index.add(base)
+    ids: NDArray[np.int64] = index.search(queries, k)[1]
+    return ids
+
+
+def _metric(name: str) -> int:
+    import faiss
+
+    return int(faiss.METRIC_L2 if name == "l2" else faiss.METRIC_INNER_PRODUCT)
+
+
+class Faiss(Engine):
+    """Whatever FAISS's index factory makes."""
+
+    package = "faiss-cpu"
+
+    @classmethod
+    def tiny(cls, vectors: NDArray[np.float32], metric: str) -> Faiss:
+        import faiss
+
+        engine = cls()
+        engine._index = faiss.IndexFlat(vectors.shape[1], _metric(metric))
+        engine._index.add(vectors)
+        return engine
+
+    def build(self, base: NDArray[np.float32], metric: str, params: Params, threads: int) -> None:
+        import faiss
+
+        faiss.omp_set_num_threads(threads)
+        self._index: Any = faiss.index_factory(base.shape[1], params["factory"], _metric(metric))
+        self._before_training(params)
+        self._index.train(base)
+        self._index.add(base)
+
+    def _before_training(self, params: Params) -> None:
+        """Sets what the factory's string does not say."""
+
+    def save(self, folder: Path) -> None:
+        import faiss
+
+        faiss.write_index(self._index, str(folder / _FILE))
+
+    def load(self, folder: Path, shape: Shape, params: Params) -> None:
+        import faiss
+
+        self._index = faiss.read_index(str(folder / _FILE))
+
+    def threads(self, count: int) -> None:
+        import faiss
+
+        faiss.omp_set_num_threads(count)
+
+    def prepare(self, setting: Params) -> None:
+        import faiss
+
+        for name, value in setting.items():
+            faiss.ParameterSpace().set_index_parameter(self._index, name, value)
+
+    def batch(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+        ids: NDArray[np.int64] = self._index.search(queries, k)[1]
+        return ids
+
+    def singles(self, queries: NDArray[np.float32], k: int) -> Singles:
+        """The C++ method itself, with pointers made beforehand: without the Python wrapper's checks and arrays."""
+        import faiss
+
+        rows = [np.ascontiguousarray(q) for q in queries]
+        distances, ids = np.empty((len(rows), k), np.float32), np.empty((len(rows), k), np.int64)
+        calls = [tuple(map(faiss.swig_ptr, (rows[i], distances[i], ids[i]))) for i in range(len(rows))]
+        search = self._index.search_c
+
+        def call(i: int, kept: object = (rows, distances)) -> None:  # which `calls` holds the addresses of
+            x, d, labels = calls[i]
+            search(1, x, k, d, labels)
+
+        return Singles(call, lambda asked, answers: ids[list(asked)])
+
+
+class FaissFastScan(Faiss):
+    """IVF with 4-bit codes looked up in registers, then re-ranked against the vectors: the best tuned IVF type of FAISS
+    where vectors are short. Lists: near sqrt(n), twice and four times that. Codes: of 2 and of 4 dimensions."""
+
+    name = "faiss-ivfpq"
+    family = "ivf"
+
+    @classmethod
+    def builds(cls, shape: Shape) -> list[Params]:
+        codes = [m for m in (shape.dim // 2, shape.dim // 4) if m > 0 and shape.dim % m == 0]
+        lists = [lists_for(shape.count, share) for share in (1.0, 4.0, 2.0)]
+        return [{"factory": f"IVF{n},PQ{m}x4fs,RFlat"} for m in codes for n in dict.fromkeys(lists)]
+
+    @classmethod
+    def settings(cls, shape: Shape, build: Params) -> list[Params]:
+        return [{"nprobe": n, "k_factor_rf": f} for n in ladder(4, 256) for f in (2, 4, 8, 16, 32)]
+
+
+class FaissFlatLists(Faiss):
+    """IVF with the vectors themselves in the lists: nothing lost but what lies in lists that are not probed."""
+
+    name = "faiss-ivfflat"
+    family = "ivf"
+
+    @classmethod
+    def builds(cls, shape: Shape) -> list[Params]:
+        lists = [lists_for(shape.count, share) for share in (4.0, 1.0)]
+        return [{"factory": f"IVF{n},Flat"} for n in dict.fromkeys(lists)]
+
+    @classmethod
+    def settings(cls, shape: Shape, build: Params) -> list[Params]:
+        return [{"nprobe": n} for n in ladder(2, 256, FINE)]
+
+
+class FaissRabitq(Faiss):
+    """IVF with 1-bit codes (RaBitQ fast-scan), then re-ranked against the vectors: for long vectors."""
+
+    name = "faiss-rabitq"
+    family = "ivf"
+
+    @classmethod
+    def builds(cls, shape: Shape) -> list[Params]:
+        lists = [lists_for(shape.count, share) for share in (1.0, 4.0)]
+        return [{"factory": f"IVF{n},RaBitQfs,RFlat"} for n in dict.fromkeys(lists)]
+
+    @classmethod
+    def settings(cls, shape: Shape, build: Params) -> list[Params]:
+        return [{"nprobe": n, "k_factor_rf": f} for n in ladder(4, 256) for f in (8, 16, 32, 64)]
+
+
+class FaissHnsw(Faiss):
+    """FAISS's own graph over whole vectors."""
+
+    name = "faiss-hnsw"
+    family = "graph"
+
+    @classmethod
+    def builds(cls, shape: Shape) -> list[Params]:
+        return [{"factory": f"HNSW{m},Flat", "efConstruction": 200} for m in (16, 32)]
+
+    @classmethod
+    def settings(cls, shape: Shape, build: Params) -> list[Params]:
+        return [{"efSearch": ef} for ef in ladder(10, 512, FINE)]
+
+    def _before_training(self, params: Params) -> None:
+        self._index.hnsw.efConstruction = params["efConstruction"]

@@ -1,0 +1,89 @@
+"""The pictures of a comparison, as SVG, by matplotlib where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from . import measure
+from .report import OURS, Results, curves
+from .run import words_of
+
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb8855", "#888888", "#44bb99")
+_MARKS = "sDv^<>pXh"
+
+
+def draw(results: Results, folder: Path, stem: str) -> list[Path]:
+    """Recall against queries/s in every mode, recall against p99, building and memory; none without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        return []
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = stem  # the same figures give the same file
+    paths = []
+    for mode in results["options"]["modes"]:
+        paths.append(folder / f"{stem}-{mode}.svg")
+        _curves(results, mode, "qps", "queries/s", paths[-1])
+    if "one" in results["options"]["modes"]:
+        paths.append(folder / f"{stem}-p99.svg")
+        _curves(results, "one", "p99_us", "99th percentile, us", paths[-1])
+    paths.append(folder / f"{stem}-build.svg")
+    _bars(results, paths[-1])
+    return paths
+
+
+def _style(results: Results) -> dict[str, dict[str, Any]]:
+    peers = [e["name"] for e in results["engines"] if e["name"] != OURS]
+    styles: dict[str, dict[str, Any]] = {OURS: {"color": "black", "marker": "o", "linewidth": 2.2, "zorder": 3}}
+    for i, name in enumerate(peers):
+        styles[name] = {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKS[i % len(_MARKS)], "linewidth": 1.2}
+    return styles
+
+
+def _curves(results: Results, mode: str, value: str, label: str, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.5, 5))
+    styles = _style(results)
+    for name, points in curves(results, mode, value).items():
+        # The last nines are where engines differ: the axis is of what is missing.
+        missed = [max(1 - recall, 5e-4) for recall, _ in points]
+        axes.plot(missed, [v for _, v in points], label=name, markersize=4, **styles[name])
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.invert_xaxis()
+    ticks = [0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001]
+    axes.set_xticks(ticks, [f"{1 - t:g}" for t in ticks], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(f"recall@{results['k']}")
+    axes.set_ylabel(label)
+    axes.grid(True, which="both", alpha=0.25)
+    axes.set_title(f"{results['data']['name']}: {measure.MODES[mode].words}")
+    if axes.has_data():
+        axes.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _bars(results: Results, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 0.32 * len(results["indexes"]) + 1.5), sharey=True)
+    styles = _style(results)
+    indexes = sorted(results["indexes"], key=lambda i: -i["seconds"])
+    labels = [f"{i['engine']} {words_of(i['params'])}" for i in indexes]
+    colours = [styles[i["engine"]]["color"] for i in indexes]
+    left.barh(labels, [i["seconds"] for i in indexes], color=colours)
+    left.set_xlabel("built in s")
+    left.tick_params(axis="y", labelsize=7)
+    right.barh(labels, [i["bytes"] / 1e6 for i in indexes], color=colours)
+    right.set_xlabel("memory, MB")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)

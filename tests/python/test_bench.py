@@ -1,0 +1,486 @@
+"""The comparison with other engines: its readers, makers, pruning, resuming and tables, with our engine and NumPy."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from needs import ROOT
+from saccade.bench import child, environment, files, makers, measure, plots, report, run
+from saccade.bench import data as data_sets
+from saccade.bench.engines import ENGINES, Shape, Unavailable
+from saccade.bench.engines.base import ladder, lists_for
+from saccade.bench.engines.brute import nearest
+from saccade.bench.makers import Clusters, Materials
+
+RECIPE = Clusters(count=3_000, queries=120, dim=24, clusters=40, rank=8, kinds=4)
+
+
+@pytest.fixture(scope="module")
+def source():
+    return data_sets.Source(*makers.clusters(RECIPE), "l2", RECIPE.words)
+
+
+@pytest.fixture
+def small(source, tmp_path):
+    return data_sets.prepare("small", source, tmp_path / "data", 10, 100)
+
+
+# ---- files -----------------------------------------------------------------------------------------------
+
+
+def rows(dtype, n=7, dim=5):
+    return np.random.default_rng(2).integers(0, 100, (n, dim)).astype(dtype)
+
+
+@pytest.mark.parametrize("suffix, dtype", [*files.VECS.items(), *files.BINS.items(), (".npy", "f8")])
+def test_every_format_is_read(tmp_path, suffix, dtype):
+    path, want = tmp_path / f"x{suffix}", rows(dtype)
+    if suffix == ".npy":
+        np.save(path, want)
+    elif suffix in files.VECS:
+        path.write_bytes(b"".join(struct.pack("<i", len(row)) + row.tobytes() for row in want))
+    else:
+        path.write_bytes(struct.pack("<II", *want.shape) + want.tobytes())
+    got = files.read(path)
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(files.read(path, 3), want[:3])
+
+
+def test_long_headers_are_told_by_the_size(tmp_path):
+    want = rows("<f4")
+    path = tmp_path / "x.fbin"
+    path.write_bytes(struct.pack("<QQ", *want.shape) + want.tobytes())
+    np.testing.assert_array_equal(files.read(path), want)
+    files.write_fbin(path, want)
+    np.testing.assert_array_equal(files.read(path), want)
+
+
+@pytest.mark.parametrize("name, content", [
+    ("x.fbin", b""), ("x.fbin", struct.pack("<II", 3, 4) + b"\0" * 47), ("x.fvecs", b"\3\0\0\0" + b"\0" * 11),
+    ("x.fvecs", b"\0\0\0\0"), ("x.fvecs", b"x"), ("x.txt", b"1 2 3"), ("x", b""),
+])  # fmt: skip
+def test_what_is_no_vectors_is_refused(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError):
+        files.read(path)
+
+
+def test_true_neighbours_are_read(tmp_path):
+    ids = rows("<i4", 4, 6)
+    (tmp_path / "t.bin").write_bytes(struct.pack("<II", 4, 6) + ids.tobytes() + rows("<f4", 4, 6).tobytes())
+    (tmp_path / "t.ibin").write_bytes(struct.pack("<II", 4, 6) + ids.tobytes())
+    (tmp_path / "t.ivecs").write_bytes(b"".join(struct.pack("<i", 6) + row.tobytes() for row in ids))
+    for name in ("t.bin", "t.ibin", "t.ivecs"):
+        np.testing.assert_array_equal(files.read_truth(tmp_path / name), ids)
+    (tmp_path / "t.bin").write_bytes(struct.pack("<II", 4, 6) + ids.tobytes()[:-1])
+    with pytest.raises(ValueError, match="no ids of 6"):
+        files.read_truth(tmp_path / "t.bin")
+
+
+def test_ann_benchmarks_files(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        file.attrs["distance"] = "angular"
+        file["train"], file["test"], file["neighbors"] = rows("f4", 30), rows("f4", 3), rows("i4", 3, 10)
+    short, source = data_sets.source_of(tmp_path / "x.hdf5")
+    assert short == "x" and source.metric == "cosine" and source.base.shape == (30, 5) and source.truth.shape == (3, 10)
+    assert data_sets.source_of(tmp_path / "x.hdf5", limit=9)[1].truth is None  # it is of all vectors
+
+
+def test_a_folder_and_what_is_missing(tmp_path):
+    files.write_fbin(tmp_path / "base.fbin", rows("f4"))
+    with pytest.raises(ValueError, match="query"):
+        data_sets.source_of(tmp_path)
+    files.write_fbin(tmp_path / "query.10k.fbin", rows("f4", 2))
+    assert data_sets.source_of(tmp_path)[1].queries.shape == (2, 5)
+    with pytest.raises(ValueError, match="--queries"):
+        data_sets.source_of(tmp_path / "base.fbin")
+    with pytest.raises(ValueError, match="no data set"):
+        data_sets.source_of(tmp_path / "nothing")
+
+
+# ---- makers ----------------------------------------------------------------------------------------------
+
+
+def test_clusters_are_what_they_say(source):
+    base, queries = makers.clusters(RECIPE)
+    np.testing.assert_array_equal(base, source.base)
+    np.testing.assert_allclose(np.linalg.norm(base, axis=1), 1, rtol=1e-5)
+    assert base.shape == (3_000, 24) and queries.shape == (120, 24)
+    assert not np.array_equal(makers.clusters(Clusters(3_000, 120, 24, 40, 8, 4, seed=2))[0], base)
+
+
+def test_clusters_spread_over_so_many_axes_as_stated():
+    one = makers.clusters(Clusters(2_000, 1, 64, clusters=1, rank=6, kinds=1, noise=0.0, spread=0.01))[0]
+    values = np.linalg.svd(one - one.mean(axis=0), compute_uv=False)
+    # Taking vectors to length 1 bends the flat by the square of the spread, no more.
+    assert values[5] > 10 * values[7]
+    steep, flat = (makers.clusters(Clusters(4_000, 1, 32, clusters=400, decay=d))[0] for d in (1.6, 0.1))
+    share = [np.sort(np.linalg.eigvalsh(np.cov(x, rowvar=False)))[::-1][:4].sum() / np.cov(x, rowvar=False).trace()
+             for x in (steep, flat)]  # fmt: skip
+    assert share[0] > 2 * share[1]
+
+
+def test_photos_stay_on_their_side(tmp_path):
+    for i in range(60):
+        (tmp_path / f"{i}.jpg").touch()
+    base, queries = Materials(tmp_path).split()
+    assert len(base) + len(queries) == 60 and 1 <= len(queries) <= 20
+    (tmp_path / "another.jpeg").touch()
+    again = Materials(tmp_path).split()
+    assert set(base) <= set(again[0]) and set(queries) <= set(again[1])
+    with pytest.raises(ValueError, match="--photos"):
+        Materials(tmp_path / "none").split()
+
+
+def test_crops_lie_in_the_picture():
+    rng = np.random.default_rng(1)
+    areas = []
+    for height, width in [(100, 150)] * 200 + [(1, 1), (1, 300), (300, 1)]:
+        x, y, w, h = makers.crop_box(height, width, rng)
+        assert x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= width and y + h <= height
+        areas.append(w * h / (height * width))
+    assert min(areas) < 0.2 and max(areas) > 0.7
+
+
+def test_embeddings_of_crops(library, data, tmp_path):
+    photos = tmp_path
+    for path in sorted(data("photos/caltech101").rglob("*.jpg"))[:12]:
+        (photos / path.name).write_bytes(path.read_bytes())
+    (photos / "broken.jpg").write_bytes(b"no picture")
+    materials = Materials(photos, Path("builtin"))
+    base, queries = makers.embeddings_of_crops(materials, 50, 5)
+    assert len(base) == 50 and len(queries) == 5 and len(np.unique(base, axis=0)) == 50
+    np.testing.assert_allclose(np.linalg.norm(base, axis=1), 1, rtol=1e-4)
+    np.testing.assert_array_equal(makers.embeddings_of_crops(materials, 50, 5)[0], base)
+    with pytest.raises(ValueError, match="--model"):
+        makers.embeddings_of_crops(Materials(photos), 50, 5)
+
+
+def test_sift_of_photos(data, tmp_path):
+    pytest.importorskip("cv2")
+    for path in sorted(data("photos/caltech101").rglob("*.jpg"))[:24]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    base, queries = makers.sift_of_photos(Materials(tmp_path), 200, 20)
+    assert base.shape == (200, 128) and queries.shape == (20, 128) and base.dtype == np.uint8
+    np.testing.assert_array_equal(makers.sift_of_photos(Materials(tmp_path), 200, 20)[0], base)
+    with pytest.raises(ValueError, match="more photos"):
+        makers.sift_of_photos(Materials(tmp_path), 10_000_000, 20)
+
+
+# ---- data sets -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+def test_truth_is_exact(source, tmp_path, metric):
+    base, queries = source.base * np.linspace(1, 2, len(source.base), dtype="f4")[:, None], source.queries
+    data = data_sets.prepare("x", data_sets.Source(base, queries, metric, ""), tmp_path, 10, 30)
+    scores = queries[:30].astype("f8") @ data.base.T.astype("f8")
+    distance = (data.base.astype("f8") ** 2).sum(axis=1) - 2 * scores if metric == "l2" else -scores
+    np.testing.assert_array_equal(data.truth, np.argsort(distance, axis=1, kind="stable")[:, :10])
+    assert data.recall(np.arange(30), data.truth) == 1
+    assert data.metric == ("ip" if metric == "ip" else "l2")
+
+
+def test_recall_counts_ties_once(tmp_path):
+    base = np.zeros((40, 4), "f4")
+    base[:, 0] = np.repeat(np.arange(10), 4)
+    data = data_sets.prepare("x", data_sets.Source(base, base[:1], "l2", ""), tmp_path, 6, 1)
+    assert data.truth[0].tolist() == [0, 1, 2, 3, 4, 5]
+    asked = np.array([0])
+    for ids, want in [
+        ([0, 1, 2, 3, 6, 7], 1),
+        ([0, 0, 0, 0, 0, 0], 1 / 6),
+        ([-1] * 6, 0),
+        ([8, 9, 10, 11, 0, 99], 1 / 6),
+    ]:
+        assert data.recall(asked, np.array([ids])) == pytest.approx(want)
+
+
+def test_what_was_prepared_is_taken(source, tmp_path):
+    first = data_sets.prepare("x", source, tmp_path, 10, 50)
+    written = [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.rglob("*"))]
+    second = data_sets.prepare("x", source, tmp_path, 10, 50)
+    assert first.hash == second.hash and written == [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.rglob("*"))]
+    other = data_sets.Source(source.base[::-1], source.queries, "l2", "")
+    assert data_sets.prepare("x", other, tmp_path, 10, 50).hash != first.hash
+
+
+def test_what_was_made_is_taken(tmp_path, monkeypatch):
+    made = []
+
+    def make(materials):
+        made.append(materials)
+        return data_sets.Source(*makers.clusters(RECIPE), "cosine", "words")
+
+    monkeypatch.setitem(data_sets.NAMES, "mine", data_sets.Named("", make))
+    for limit in (0, 0, 5, 5):
+        prepared = data_sets.prepare(
+            "mine", data_sets.named("mine", Materials(limit=limit), tmp_path), tmp_path, 10, 20
+        )
+    assert len(made) == 2 and prepared.metric == "l2" and len(prepared.base) == 3_000
+
+
+def test_vectors_that_cannot_be(tmp_path):
+    good, bad = rows("f4", 20), rows("f4", 20)
+    bad[3, 2] = np.nan
+    for base, queries, words in [(bad, good, "NaN"), (good, good[:, :4], "dimension"), (good[:5], good, "neighbours")]:
+        with pytest.raises(ValueError, match=words):
+            data_sets.prepare("x", data_sets.Source(base, queries, "l2", ""), tmp_path, 10, 0)
+
+
+def test_a_set_is_described(small):
+    facts = data_sets.summary(small)
+    assert 1 <= facts["dimensions_of_50_percent"] <= facts["dimensions_of_90_percent"] <= 24
+    assert 2 < facts["intrinsic_dimension"] < 24 and facts["sha256"] == small.hash
+
+
+# ---- engines ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [Shape(1_000_000, 128, "l2"), Shape(500, 3, "l2"), Shape(200_000, 768, "ip")])
+@pytest.mark.parametrize("name", ENGINES)
+def test_grids_are_sound(name, shape):
+    engine = ENGINES[name]
+    builds = engine.builds(shape)
+    assert builds and engine.__doc__ and len({json.dumps(b) for b in builds}) == len(builds)
+    for build in builds:
+        settings = engine.settings(shape, build)
+        assert settings and json.loads(json.dumps(settings)) == settings
+        assert not any(run.no_dearer(b, a) for a, b in zip(settings, settings[1:], strict=False))
+
+
+def test_ladders():
+    assert ladder(4, 24) == [4, 6, 8, 12, 16, 24]
+    assert lists_for(1_000_000) == 1024 and lists_for(10) == 1
+    assert lists_for(10_000, 100) * 39 <= 10_000
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_answers_alike_in_every_way(name, small, tmp_path, library):
+    engine = ENGINES[name]
+    try:
+        engine.version()
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    params = engine.builds(small.shape)[0]
+    made = engine()
+    made.build(small.base, small.metric, params, 2)
+    made.save(tmp_path)
+    made.close()
+    asked = engine()
+    asked.load(tmp_path, small.shape, params)
+    asked.threads(1)
+    asked.prepare(engine.settings(small.shape, params)[-1])
+    queries = np.ascontiguousarray(small.queries)
+    ids = asked.batch(queries, 10)
+    assert small.recall(np.arange(100), ids) > 0.9
+    singles, parts = asked.singles(queries, 10), asked.batches(queries, 10, 33)
+    one = singles.decode(range(100), [singles.call(i) for i in range(100)])
+    assert one.shape == ids.shape and one.dtype == ids.dtype == np.int64
+    np.testing.assert_array_equal(parts.decode(range(4), [parts.call(i) for i in range(4)]), ids)
+    assert (one == ids).mean() > 0.9  # a batch may be rounded in another way
+    asked.threads(2)
+    assert (asked.batch(queries, 10) == ids).mean() > 0.9
+    asked.close()
+    assert 0 < measure.overhead(engine, small) < 100_000
+
+
+def test_numpy_orders_ties_by_id():
+    base = np.zeros((5, 2), "f4")
+    assert nearest(base, base[:1], 3, "l2").tolist() == [[0, 1, 2]]
+
+
+def test_an_error_of_a_search_is_raised(small, library):
+    engine = ENGINES["saccade"].tiny(np.array(small.base[:20]), "l2")
+    engine.prepare({"recall": 3.0})
+    with pytest.raises(ValueError, match="recall"):
+        engine.singles(np.array(small.queries), 10).call(0)
+
+
+# ---- choosing --------------------------------------------------------------------------------------------
+
+
+def point(recall, qps):
+    return run.Point(recall, qps, "i", {"n": round(recall * 1e4)})
+
+
+def test_pruning():
+    given = [(0.5, 9e4), (0.88, 5e4), (0.9, 1e4), (0.91, 4e4), (0.97, 3.5e4), (0.96, 3e4), (0.9995, 900), (1.0, 800)]
+    points = [point(*pair) for pair in given]
+    kept = [p.recall for p in run.chosen(points, 10)]
+    assert kept == [0.88, 0.91, 0.96, 0.97, 0.9995]  # in range, near the front; one that finds all
+    assert [p.recall for p in run.chosen([point(1.0, 5), point(0.3, 9)], 10)] == [1.0]
+    assert run.chosen([point(0.3, 9)], 10) == []
+
+
+def test_the_fastest_at_a_target_is_never_thinned_out():
+    points = [point(0.86 + 0.002 * i, 9e4 - 1e3 * i) for i in range(69)]
+    kept = run.chosen(points, 6)
+    for target in run.TARGETS:
+        best = max((p for p in points if p.recall >= target), key=lambda p: p.qps)
+        assert best in kept
+    assert len(kept) < 15 and kept[0].recall == pytest.approx(0.86)
+
+
+def test_dearer():
+    assert run.no_dearer({"a": 1, "b": 2}, {"a": 1, "b": 3}) and not run.no_dearer({"a": 2, "b": 2}, {"a": 1, "b": 3})
+    assert not run.no_dearer({"a": 1}, {"b": 2})
+
+
+# ---- comparing -------------------------------------------------------------------------------------------
+
+FAST = {"repetitions": 2, "figure_seconds": 0.02, "builds": 1, "settings": 3, "batch": 40}
+
+
+def compare(data, work, engines=("saccade", "numpy"), **options):
+    comparison = run.Comparison(data, run.Options(engines=engines, **{**FAST, **options}), work)
+    comparison.run()
+    return comparison
+
+
+def test_a_comparison_and_its_tables(small, tmp_path, library):
+    found = report.results(compare(small, tmp_path / "work"))
+    assert {f["engine"] for f in found["figures"]} == {"saccade", "numpy"}
+    assert {f["mode"] for f in found["figures"]} == set(measure.MODES)
+    for figure in found["figures"]:
+        assert figure["repetitions"] == 2 and figure["k"] == 10 and 0.85 <= figure["recall"] <= 1
+        assert 0 < figure["p50_us"] <= figure["p99_us"] and figure["qps_least"] <= figure["qps"] <= figure["qps_most"]
+        assert figure["batch"] == (1 if figure["mode"] == "one" else 40)
+    assert all(i["seconds"] > 0 and i["disk_bytes"] > 0 for i in found["indexes"])
+    assert all(e["overhead_us"] > 0 for e in found["engines"])
+
+    paths = report.write(found, tmp_path / "out", "x")
+    assert json.loads(paths[0].read_text())["data"]["sha256"] == small.hash
+    lines = list(csv.DictReader(paths[1].open()))
+    assert len(lines) == len(found["figures"]) and all(x["data_sha256"] == small.hash and x["cpu"] for x in lines)
+    text = paths[2].read_text()
+    for words in ("**saccade**", "| numpy |", "0.95", "sha256", "Building and memory", "ours / it"):
+        assert words in text
+    drawn = plots.draw(found, tmp_path / "out", "x")
+    assert all(p.stat().st_size > 1000 for p in drawn) and len(drawn) in (0, 5)
+
+
+def test_a_run_that_was_stopped_goes_on(small, tmp_path, library, monkeypatch):
+    first = compare(small, tmp_path)
+    figures = len(list(first.log.find("figure")))
+    assert figures > 0 and len(list(first.log.find("built"))) == 2
+    lines = first.log.path.read_text().splitlines()
+    # Killed while the last figure was written: half a line is there, one before it is lost.
+    first.log.path.write_text("\n".join(lines[:-2]) + "\n" + lines[-1][:20])
+    monkeypatch.setattr(child, "build", lambda *a: pytest.fail("built again"))
+    second = compare(small, tmp_path)
+    assert len(list(second.log.find("figure"))) == figures
+    assert len(list(second.log.find("probe"))) == len(list(first.log.find("probe")))
+    assert second.log.path.read_text().count("\n") >= len(lines)
+    again = compare(small, tmp_path)
+    assert len(again.log.records) == len(second.log.records)  # nothing was left to do
+
+
+def test_another_version_is_measured_anew(small, tmp_path, library, monkeypatch):
+    compare(small, tmp_path)
+    monkeypatch.setattr(ENGINES["numpy"], "version", classmethod(lambda cls: "99"))
+    second = compare(small, tmp_path)
+    assert {b["version"] for b in second.log.find("built", engine="numpy")} > {"99"}
+    assert {f["version"] for f in report.results(second)["figures"] if f["engine"] == "numpy"} == {"99"}
+
+
+def test_who_takes_no_part_is_named(small, tmp_path, library, monkeypatch):
+    def gone(cls):
+        raise Unavailable("scann is not installed")
+
+    monkeypatch.setattr(ENGINES["scann"], "version", classmethod(gone))
+    monkeypatch.setattr(ENGINES["numpy"], "builds", classmethod(lambda cls, shape: [{"no such": 1}]))
+    monkeypatch.setattr(ENGINES["numpy"], "settings", classmethod(lambda cls, shape, build: 1 / 0))
+    options = run.Options(engines=("saccade", "scann"), **FAST)
+    comparison = run.Comparison(small, options, tmp_path, {"scann": "no wheel for this Python"})
+    comparison.run()
+    text = report.markdown(report.results(comparison))
+    assert "- scann: scann is not installed: no wheel for this Python" in text
+
+
+def test_what_cannot_be_built_is_named(small, tmp_path, library, monkeypatch):
+    monkeypatch.setattr(ENGINES["saccade"], "builds", classmethod(lambda cls, shape: [{"spec": "IVF1,PQ7x9"}]))
+    comparison = compare(small, tmp_path)
+    assert len(comparison.left_out) == 1 and "IVF1,PQ7x9" in comparison.left_out[0][0]
+    assert "saccade" not in {f["engine"] for f in report.results(comparison)["figures"]}
+    assert "building ended with 1" in report.markdown(report.results(comparison))
+
+
+def test_a_bounded_run_ends(small, tmp_path, library):
+    comparison = compare(small, tmp_path, seconds=0.5)
+    assert comparison.left_out and all("left" in words or "--seconds" in words for _, words in comparison.left_out)
+    report.markdown(report.results(comparison))
+
+
+def test_curves_are_fronts():
+    figures = [{"engine": "numpy", "mode": "one", "recall": r, "qps": q, "p99_us": 1e6 / q}
+               for r, q in [(0.9, 50), (0.95, 40), (0.93, 30), (0.99, 10)]]  # fmt: skip
+    results = {"engines": [{"name": "numpy"}], "figures": figures}
+    assert report.curves(results, "one") == {"numpy": [(0.9, 50), (0.95, 40), (0.99, 10)]}
+    assert [r for r, _ in report.curves(results, "one", "p99_us")["numpy"]] == [0.9, 0.95, 0.99]
+    assert report.best(results, "one", 0.91)["numpy"]["qps"] == 40 and report.best(results, "batch", 0.9) == {}
+
+
+# ---- environment and command line ------------------------------------------------------------------------
+
+
+def test_packages_are_installed_one_by_one(tmp_path, monkeypatch):
+    python = environment.python(tmp_path)
+    python.parent.mkdir()
+    python.touch()
+    lacking, asked = {"numpy", "scann", "usearch"}, []
+
+    def pip(command):
+        asked.append(command[-1])
+        if command[-1] == "scann":
+            return "ERROR: no wheel"
+        lacking.discard(command[-1])
+        return ""
+
+    monkeypatch.setattr(environment, "_run", pip)
+    monkeypatch.setattr(environment, "_lacking", lambda folder: set(lacking))
+    environment.ready(tmp_path)
+    assert asked == ["numpy", "scann", "usearch"] and environment.why_missing(tmp_path) == {"scann": "ERROR: no wheel"}
+    environment.ready(tmp_path)
+    assert len(asked) == 3  # what failed is not tried every time
+    environment.ready(tmp_path, retry=True)
+    assert asked[3:] == ["scann"]
+
+
+def bench(*arguments, **extra):
+    command = [sys.executable, "-m", "saccade.bench", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), **extra}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
+def test_command_line(tmp_path, library):
+    files.write_fbin(tmp_path / "base.fbin", makers.clusters(RECIPE)[0])
+    files.write_fbin(tmp_path / "query.fbin", makers.clusters(RECIPE)[1])
+    done = bench("--smoke", "--here", "--data", tmp_path, "--engines", "saccade,numpy", "--work", tmp_path / "work",
+                 "--out", tmp_path / "out", "--figure-seconds", "0.02")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "# Searching side by side" in done.stdout and "building saccade auto" in done.stderr
+    assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".json", ".csv", ".md"}
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["--list"], 0, "hnswlib"), (["--help"], 0, "--smoke"), ([], 2, "--list"), (["--engines", "bing"], 2, "no engine"),
+    (["--modes", "two"], 2, "no mode"), (["--data", "nothing", "--here"], 1, "no data set"),
+    (["--data", "sift-photos", "--here"], 1, "--photos"), (["--smoke", "--k", "0"], 2, "1 or more"),
+])  # fmt: skip
+def test_usage(arguments, code, words, tmp_path):
+    done = bench(*arguments, "--work", tmp_path)
+    assert done.returncode == code and words in done.stdout + done.stderr
