@@ -128,3 +128,30 @@ class Saccade(Engine):
 
     def close(self) -> None:
         self._index.close()
+
+
+class OneQuery:
+    """Asks an index for one query after another with the same settings, without making anything anew each time.
+
+    index: must stay open. settings: recall, nprobe and depth, as in Index.search. One thread at a time.
+    """
+
+    def __init__(self, index: Index, k: int, *, recall: float = 0.0, nprobe: int = 0, depth: int = 0) -> None:
+        self.k, self._index = k, index
+        self._vector = np.zeros(index.dim, np.float32)
+        self._struct = np.zeros(1, _QUERY)
+        self._hits = np.zeros(k, _HIT)
+        self._struct["vector"], self._struct["hits"] = self._vector.ctypes.data, self._hits.ctypes.data
+        self._struct["k"], self._struct["score_threshold"] = k, -np.inf
+        self._struct["recall"], self._struct["nprobe"], self._struct["depth"] = recall, nprobe, depth
+        self._labels, self._count = self._hits["label"], self._struct["hit_count"]
+        self._search = _library.load().sac_index_search
+        self._failure = _library.Failure()
+        self._arguments = index._handle, self._struct.ctypes.data, 1, ctypes.byref(self._failure)
+
+    def __call__(self, vector: NDArray[np.float32]) -> NDArray[np.int64]:
+        """ids of the nearest, at most k, nearest first."""
+        self._vector[:] = vector
+        if self._search(*self._arguments) != 0:
+            raise _library.error(self._failure.status, self._failure.text.decode("utf-8", "replace"))
+        return self._labels[: self._count[0]].astype(np.int64)
