@@ -57,24 +57,27 @@ class DataSet:
     def recall(self, asked: NDArray[np.intp], ids: NDArray[np.int64]) -> float:
         """Share of the k nearest that were found, over the queries `asked` [n] answered with ids [n][k]. A row as near
         as the k-th counts, an id that comes twice counts once."""
-        k, total = self.truth.shape[1], 0
-        for query, row in zip(asked, ids, strict=True):
-            row = np.unique(row[(row >= 0) & (row < len(self.base))])
-            hits = np.isin(row, self.truth[query])
-            others = row[~hits]
-            ties = distances(self.base, self.queries[query], others, self.metric) <= self.bound[query]
-            total += min(k, int(hits.sum()) + int(ties.sum()))
-        return total / (k * len(asked)) if len(asked) else 0.0
+        if len(asked) == 0:
+            return 0.0
+        k = self.truth.shape[1]
+        ids = np.sort(ids, axis=1)
+        valid = (ids >= 0) & (ids < len(self.base))
+        valid[:, 1:] &= ids[:, 1:] != ids[:, :-1]
+        good = valid & (ids[:, :, np.newaxis] == self.truth[asked][:, np.newaxis, :]).any(axis=2)
+        rest = np.nonzero(valid & ~good)
+        queries = asked[rest[0]]
+        good[rest] = distances(self.base, ids[rest], self.queries[queries], self.metric) <= self.bound[queries]
+        return float(np.minimum(good.sum(axis=1), k).mean()) / k
 
 
 def distances(
-    base: NDArray[np.float32], query: NDArray[np.float32], ids: NDArray[np.int64], metric: str
+    base: NDArray[np.float32], ids: NDArray[np.int64], queries: NDArray[np.float32], metric: str
 ) -> NDArray[np.float64]:
-    """Of rows to a query, in double precision; smaller is nearer."""
-    rows = base[ids].astype(np.float64)
+    """Of the rows of ids [n] to queries [n][dim], one to one, in double precision; smaller is nearer."""
+    rows, others = base[ids].astype(np.float64), queries.astype(np.float64)
     if metric == "ip":
-        return -(rows @ query.astype(np.float64))
-    difference: NDArray[np.float64] = ((rows - query.astype(np.float64)) ** 2).sum(axis=1)
+        return -np.einsum("ij,ij->i", rows, others)
+    difference: NDArray[np.float64] = ((rows - others) ** 2).sum(axis=1)
     return difference
 
 
@@ -200,7 +203,7 @@ def prepare(name: str, source: Source, folder: Path, k: int, query_count: int) -
     metric = "l2" if unit else source.metric
     digest = _hash(metric, base, queries)
     ids, by = _truth(place, source, base, queries, metric, k, digest)
-    bound = np.array([distances(base, q, row[k - 1 : k], metric)[0] for q, row in zip(queries, ids, strict=True)])
+    bound = distances(base, ids[:, k - 1], queries, metric)
     bound += np.abs(bound) * 1e-6  # float32 rounding in what the truth was computed by
     return DataSet(name, source.words, base, queries, metric, digest, ids[:, :k], bound, by, place)
 
@@ -277,7 +280,7 @@ def describe(data: DataSet) -> dict[str, Any]:
     }
     estimates = []
     for query, ids in zip(data.queries[:500], data.truth, strict=False):
-        d = np.sqrt(np.maximum(distances(data.base, query, ids, "l2"), 0))
+        d = np.sqrt(distances(data.base, ids, query[np.newaxis], "l2"))
         if len(d) > 2 and d[0] > 0 and d[-1] > d[0]:
             estimates.append((len(d) - 2) / np.log(d[-1] / d[:-1]).sum())
     if estimates:

@@ -195,9 +195,10 @@ def _mode_table(results: Results, mode: str) -> list[str]:
     if measure.MODES[mode].single:
         costs = ", ".join(f"{e['name']} {e['overhead_us']:.1f}" for e in results["engines"] if e["overhead_us"])
         loops = ", ".join(e["name"] for e in results["engines"] if e["native_loop"])
-        lines += ["", f"A call that finds next to nothing to search takes, in us: {costs}. It is in the figures above, "
-                  f"except in the queries/s of {loops or 'none'}: there a batch on one thread is the engine's own loop "
-                  "over single queries, and that is what is counted."]  # fmt: skip
+        lines += ["", f"A call that finds next to nothing to search takes, in us: {costs}. It is in the figures above."]
+        if loops:
+            lines += [f"The queries/s of {loops} are without it: there a batch on one thread is the engine's own loop "
+                      "over single queries, and that is what is counted."]  # fmt: skip
     else:
         lines += ["", f"Batches of {results['options']['batch']:,}; a percentile is of a batch's time by its queries."]
     return lines

@@ -131,7 +131,8 @@ class Comparison:
     # ---- building ------------------------------------------------------------------------------------
 
     def _wanted(self) -> list[Built]:
-        """The first index of every engine, then the second of every engine, and so on."""
+        """The first index of every engine, then the second of every engine, and so on; graphs after all others, since
+        they take minutes and a bounded run may end before."""
         grids: list[list[Built]] = []
         for name in self.options.engines:
             engine = ENGINES[name]
@@ -144,7 +145,8 @@ class Comparison:
                 continue
             grid = engine.builds(self.data.shape)[: self.options.builds or None]
             grids.append([Built(name, version, params) for params in grid])
-        return [grid[i] for i in range(max(map(len, grids), default=0)) for grid in grids if i < len(grid)]
+        rounds = [grid[i] for i in range(max(map(len, grids), default=0)) for grid in grids if i < len(grid)]
+        return sorted(rounds, key=lambda index: ENGINES[index.engine].family == "graph")
 
     def _build(self, wanted: Built) -> bool:
         folder = self.indexes / wanted.key

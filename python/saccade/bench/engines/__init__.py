@@ -14,7 +14,7 @@ from .usearch import Usearch
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
     for engine in (
-        Saccade, FaissFastScan, FaissFlatLists, FaissRabitq, Scann, Svs, Hnswlib, Usearch, FaissHnsw, BruteForce,
+        Saccade, FaissFastScan, FaissFlatLists, FaissRabitq, Scann, Hnswlib, Svs, Usearch, FaissHnsw, BruteForce,
     )
 }  # fmt: skip
 

@@ -61,7 +61,7 @@ class Scann(Engine):
         self._searcher = builder.reorder(100).build()
 
     def save(self, folder: Path) -> None:
-        self._searcher.serialize(str(folder))
+        self._searcher.serialize(str(folder), relative_path=True)  # the folder may be moved
 
     def load(self, folder: Path, shape: Shape, params: Params) -> None:
         import scann
