@@ -357,7 +357,8 @@ static void recordings_play_with_other_data(void **state)
 
             if (!case_make(&first, op, i, fixture.seed, true))
                 continue;
-            assert_true(case_make(&other, op, i, fixture.seed + 1000, true));
+            assert_true(
+                case_make(&other, op, i, fixture.seed + 1000, false)); /* whatever size its data makes it */
             played += recording_matches(&first, &other, device);
             kernel_data_free(&first);
             kernel_data_free(&other);
