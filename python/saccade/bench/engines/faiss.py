@@ -122,7 +122,7 @@ class FaissFlatLists(Faiss):
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        lists = [lists_for(shape.count, share) for share in (4.0, 1.0)]
+        lists = [lists_for(shape.count, share) for share in (1.0, 4.0)]
         return [{"factory": f"IVF{n},Flat"} for n in dict.fromkeys(lists)]
 
     @classmethod
