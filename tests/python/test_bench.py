@@ -342,6 +342,18 @@ def test_dearer():
     assert not run.no_dearer({"a": 1}, {"b": 2})
 
 
+def test_what_does_not_help_is_not_tried_further():
+    tried = [
+        ({"n": 4, "d": 20}, 0.80),
+        ({"n": 4, "d": 40}, 0.83),
+        ({"n": 4, "d": 80}, 0.8301),
+        ({"n": 8, "d": 20}, 0.85),
+    ]
+    assert "d 80 found no more than 40" in run.saturated(tried, {"n": 4, "d": 160})
+    assert not run.saturated(tried, {"n": 8, "d": 40}) and not run.saturated(tried, {"n": 16, "d": 20})
+    assert not run.saturated([({"ef": 10}, 0.9), ({"ef": 12}, 0.9)], {"ef": 20})  # a single number may go on
+
+
 # ---- comparing -------------------------------------------------------------------------------------------
 
 FAST = {"repetitions": 2, "figure_seconds": 0.02, "builds": 1, "settings": 3, "batch": 40}

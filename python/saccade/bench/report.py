@@ -16,7 +16,7 @@ from .engines import ENGINES
 from .run import BUILD_SHARE, RECALL_MAX, RECALL_MIN, TARGETS, Comparison, words_of
 
 OURS = "saccade"
-BUSY = 0.05  # of the time a pinned thread waited: worth a word
+BUSY, WORTHLESS = 0.05, 0.2  # of the time a pinned thread waited: worth a word; nothing can be told from figures
 
 Results = dict[str, Any]
 Figure = dict[str, Any]
@@ -172,8 +172,11 @@ def _head(results: Results) -> list[str]:
         "one-thread work is pinned to a core. What an engine does best at no less than each recall:",
     ]  # fmt: skip
     if waits > BUSY:
-        lines += ["", f"**The machine was not idle**: a pinned thread waited up to {waits:.0%} of its time, "
-                  f"the load at the end was {m['load']}. Take ratios as rough."]  # fmt: skip
+        meaning = (
+            "Take ratios as rough." if waits < WORTHLESS else "This does not say who is faster: run it when it is idle."
+        )
+        lines += ["", f"**The machine was busy with other work**: a pinned thread waited up to {waits:.0%} of its time, "
+                  f"and the load at the end was {m['load']}. {meaning}"]  # fmt: skip
     return lines
 
 

@@ -22,8 +22,9 @@ from .engines import ENGINES, Engine, Params, Unavailable
 
 RECALL_MIN, RECALL_MAX = 0.85, 0.999  # what is measured lies between
 TARGETS = (0.90, 0.95, 0.99)
-PROBE_QUERIES = 500
+PROBE_QUERIES = 400
 FAR_BEHIND = 20  # times slower than the front at no less recall: hopeless
+SAME_RECALL = 0.0005  # apart at most: turning a number further did not help
 BEATEN = 1.25  # times slower than another setting of the same engine at no less recall: not worth measuring
 FIGURE_SECONDS_MIN = 0.15
 BUILD_SHARE = 0.6  # of a bounded run: what is not built by then is named and left out
@@ -226,7 +227,8 @@ class Comparison:
                 return f"recall above {RECALL_MAX} with {words_of(cheaper)}"
             if record["qps"] * FAR_BEHIND < best_at(front, record["recall"]):
                 return f"{FAR_BEHIND} times behind the front with {words_of(cheaper)}"
-        return ""
+        tried = [(r["setting"], r["recall"]) for r in self.log.find("probe", index=index.key) if "recall" in r]
+        return saturated(tried, setting)
 
     def _front(self) -> list[tuple[float, float]]:
         return [(r["recall"], r["qps"]) for r in self.log.find("probe") if "recall" in r]
@@ -316,6 +318,19 @@ class Point:
 def no_dearer(a: Params, b: Params) -> bool:
     """Whether every number of a is at most that of b, where both have the same names."""
     return a.keys() == b.keys() and all(a[name] <= b[name] for name in a)
+
+
+def saturated(tried: Sequence[tuple[Params, float]], setting: Params) -> str:
+    """Why turning one number of a setting further is of no use: its last two steps, all else equal, found the same."""
+    for name in setting:
+        steps = sorted(
+            (other[name], recall) for other, recall in tried
+            if other.keys() == setting.keys() and other[name] < setting[name]
+            and all(other[n] == setting[n] for n in setting if n != name)
+        )  # fmt: skip
+        if len(steps) > 1 and len(setting) > 1 and steps[-1][1] - steps[-2][1] < SAME_RECALL:
+            return f"{name} {steps[-1][0]} found no more than {steps[-2][0]}"
+    return ""
 
 
 def best_at(points: Sequence[tuple[float, float]], recall: float) -> float:
