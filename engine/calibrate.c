@@ -52,7 +52,8 @@ static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t 
     return st;
 }
 
-/* The point between the last batch that query-major won and the first that list-major won. */
+/* The point between the last batch that query-major won and the first that list-major won. Nothing is shared
+ * where lists meet less than one query each, so no such batch is timed. */
 static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size_t most, const sac_span *x,
                                  const sac_ivf_query *queries, float *out)
 {
@@ -63,6 +64,8 @@ static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size
 
     for (size_t n = BATCH_LEAST; n <= most; n *= 2) {
         double by_query, by_list;
+        if ((float)n * probed < 1)
+            continue;
         st = time_search(index, ws, n, x, queries, SAC_QUERY_MAJOR, &by_query);
         if (st == SAC_OK)
             st = time_search(index, ws, n, x, queries, SAC_LIST_MAJOR, &by_list);

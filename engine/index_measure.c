@@ -205,46 +205,43 @@ static void count_found(struct tally *tally, int world, const uint32_t *places, 
     }
 }
 
-/* The candidates that a shard has for one tile of queries, nearest first by their codes. */
-static sac_status scan_on(const struct measurement *m, uint32_t shard, uint32_t first, uint32_t n,
-                          uint32_t nprobe, sac_shard_found *found, uint32_t *stride)
+/* The candidates that a shard has for the queries, nearest first by their codes. */
+static sac_status scan_on(const struct measurement *m, uint32_t shard, uint32_t nprobe,
+                          sac_shard_found *found, uint32_t *stride)
 {
     const sac_ivf *ivf = m->index->shards[shard].ivf;
     sac_workspace *ws = m->team->ws[shard];
-    size_t at = (size_t)first * m->index->dim;
-    sac_span x = {(float *)m->x[shard].device + at, (float *)m->x[shard].host + at,
-                  n * m->index->dim * sizeof(float)};
-    sac_ivf_query *queries = sac_workspace_host(ws, n, sizeof *queries);
+    sac_ivf_query *queries = sac_workspace_host(ws, m->n, sizeof *queries);
     sac_ivf_batch batch;
     sac_status st;
 
     if (queries == NULL)
         return sac_workspace_failure(ws);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < m->n; i++)
         queries[i] = (sac_ivf_query){.nprobe = nprobe, .depth = depths[DEPTHS - 1] + HIDDEN + 1};
-    st = sac_ivf_prepare(ivf, ws, n, &x, queries, 1, &batch);
+    st = sac_ivf_prepare(ivf, ws, m->n, &m->x[shard], queries, 1, &batch);
     *found = (sac_shard_found){batch.distance, batch.slot};
     *stride = batch.stride;
     return st == SAC_OK ? sac_ivf_submit(ivf, ws, &batch) : st;
 }
 
-/* Counts what one tile of queries finds. Every shard re-ranks as many candidates as are asked for, so a
- * search finds no less. */
-static sac_status scan_tile(const struct measurement *m, uint32_t first, uint32_t n, uint32_t nprobe,
-                            struct tally *tally)
+/* Counts what the queries find. Every shard re-ranks as many candidates as are asked for, so a search finds
+ * no less. */
+static sac_status scan_all(const struct measurement *m, uint32_t nprobe, struct tally *tally)
 {
     sac_shard_found found[SAC_SHARDS_MAX];
     uint32_t stride = 0;
     sac_span slots;
     sac_status st = SAC_OK;
 
+    *tally = (struct tally){0};
     for (uint32_t s = 0; st == SAC_OK && s < m->team->count; s++)
-        st = scan_on(m, s, first, n, nprobe, &found[s], &stride);
+        st = scan_on(m, s, nprobe, &found[s], &stride);
     if (st == SAC_OK)
-        st = collect(m, n, stride, found, &slots);
-    for (uint32_t i = 0; st == SAC_OK && i < n; i++) {
-        uint32_t places[KNOWN], q = first + i;
-        find_places(m, q, (const uint32_t *)slots.host + (size_t)i * stride, stride, places);
+        st = collect(m, m->n, stride, found, &slots);
+    for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
+        uint32_t places[KNOWN];
+        find_places(m, q, (const uint32_t *)slots.host + (size_t)q * stride, stride, places);
         count_found(tally, 0, places, 0, m->counts[q]);
         count_found(tally, 1, places, HIDDEN, m->counts[q]);
     }
@@ -253,18 +250,14 @@ static sac_status scan_tile(const struct measurement *m, uint32_t first, uint32_
 
 static sac_status scan(const struct measurement *m, uint32_t nprobe, struct tally *tally)
 {
-    size_t tile = m->ws->share / 4 / sac_ivf_table_bytes(sac_index_ivf(m->index)) + 1;
     sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
-    sac_status st = SAC_OK;
+    sac_status st;
 
-    *tally = (struct tally){0};
-    for (uint32_t first = 0; st == SAC_OK && first < m->n; first += (uint32_t)tile) {
-        for (uint32_t s = 0; s < m->team->count; s++)
-            marks[s] = sac_workspace_save(m->team->ws[s]);
-        st = scan_tile(m, first, m->n - first < tile ? m->n - first : (uint32_t)tile, nprobe, tally);
-        for (uint32_t s = 0; s < m->team->count; s++)
-            sac_workspace_restore(m->team->ws[s], marks[s]);
-    }
+    for (uint32_t s = 0; s < m->team->count; s++)
+        marks[s] = sac_workspace_save(m->team->ws[s]);
+    st = scan_all(m, nprobe, tally);
+    for (uint32_t s = 0; s < m->team->count; s++)
+        sac_workspace_restore(m->team->ws[s], marks[s]);
     return st;
 }
 

@@ -10,7 +10,8 @@
 #include <string.h>
 
 #define TILE_QUERIES 256u          /* on the CPU: few enough for its caches */
-#define TILE_QUERIES_DEVICE 16384u /* elsewhere: enough for each list to meet many queries */
+#define TILE_QUERIES_LISTS 4096u   /* where lists are decoded for all of them: enough for each to meet many */
+#define TILE_QUERIES_DEVICE 16384u /* elsewhere */
 #define TILE_QUERIES_CHOSEN 1024u  /* each of which brings a few thousand slots */
 #define RECORDED_QUERIES 16u       /* more of them outweigh their launches */
 /* Where a query allows no more labels than this, those are compared one by one: no list is read. */
@@ -462,19 +463,6 @@ static enum kind kind_of(const sac_index *index, const sac_query *q)
     return q->no_rescore ? BY_CODES : BY_LISTS;
 }
 
-/* Queries that fit a tile. */
-static size_t tile_limit(const sac_index *index, const sac_workspace *ws, enum kind kind)
-{
-    size_t limit = sac_device_host_visible(index->device) ? TILE_QUERIES : TILE_QUERIES_DEVICE, tables;
-
-    if (kind == CHOSEN)
-        return limit < TILE_QUERIES_CHOSEN ? limit : TILE_QUERIES_CHOSEN;
-    if (kind == EXACTLY)
-        return limit;
-    tables = ws->share / 4 / sac_ivf_table_bytes(sac_index_ivf(index)) + 1;
-    return tables < limit ? tables : limit;
-}
-
 /* What one call asks. */
 struct call {
     const sac_index *index;
@@ -485,6 +473,35 @@ struct call {
     size_t limit;               /* queries that a tile may have, after memory was short */
     bool busy;                  /* there are pieces and work of a tile */
 };
+
+/* Whether the next n queries, those of a kind, are to be scanned list by list if they are searched together.
+ * Not where there are filters: those may send all of them to thousands of lists more, which takes memory. */
+static bool list_major(const struct call *c, enum kind kind, size_t next, size_t n)
+{
+    uint64_t probes = 0;
+
+    for (size_t i = next; i < next + n; i++) {
+        if (kind_of(c->index, &c->queries[i]) != kind)
+            continue;
+        if (c->queries[i].allow != NULL)
+            return false;
+        probes += plan(c->index, &c->queries[i], NULL).nprobe;
+    }
+    return sac_ivf_schedule(sac_index_ivf(c->index), probes) == SAC_LIST_MAJOR;
+}
+
+/* Queries that a tile may have, the next one being `next`. Long batches are cut into equal parts, so that no
+ * list is decoded for a few that are left over. */
+static size_t tile_limit(const struct call *c, enum kind kind, size_t next)
+{
+    size_t left = c->n - next, tiles = (left + TILE_QUERIES_LISTS - 1) / TILE_QUERIES_LISTS;
+
+    if (!sac_device_host_visible(c->index->device))
+        return kind == CHOSEN ? TILE_QUERIES_CHOSEN : TILE_QUERIES_DEVICE;
+    if (kind < CHOSEN && list_major(c, kind, next, (left + tiles - 1) / tiles))
+        return (left + tiles - 1) / tiles;
+    return TILE_QUERIES;
+}
 
 /* Searches the next tile of those queries of a kind from *next on, and moves *next past it. The index is
  * locked for reading. */
@@ -520,7 +537,7 @@ static sac_status search_locked(struct call *c, enum kind kind, size_t *next)
         *next = c->n;
         return c->rows != NULL && kind == EXACTLY ? sac_rows_wait(&c->team, c->rows) : SAC_OK;
     }
-    most = tile_limit(index, c->team.ws[0], kind);
+    most = tile_limit(c, kind, *next);
     most = most < c->limit ? most : c->limit;
     st = search_tile(c, kind, most, next);
     if (most > 1 && (st == SAC_DEVICE_MEMORY || st == SAC_NO_MEMORY)) { /* again, with half as many */

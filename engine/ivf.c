@@ -13,6 +13,7 @@
 #define COARSE_ITERATIONS 10u
 #define PQ_ITERATIONS 8u
 #define LIST_MAJOR_GUESS 8.0f /* until it is measured */
+#define TABLES_HOST 256u /* of queries that a CPU scans by their tables at a time: they stay in a cache */
 
 /* ---- making and training ---------------------------------------------------------------------------- */
 
@@ -302,6 +303,11 @@ static uint32_t *setting(const sac_ivf_batch *batch, void *side, int which)
     return (uint32_t *)side + which * batch->setting_stride;
 }
 
+sac_schedule sac_ivf_schedule(const sac_ivf *ivf, uint64_t probes)
+{
+    return (float)probes / (float)ivf->nlist >= ivf->list_major_from ? SAC_LIST_MAJOR : SAC_QUERY_MAJOR;
+}
+
 sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
                            const sac_ivf_query *queries, uint32_t width, sac_ivf_batch *out)
 {
@@ -317,8 +323,7 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
         out->stride = depth > out->stride ? depth : out->stride;
     }
     out->width = out->width < most ? out->width : most;
-    if ((float)probes / (float)ivf->nlist >= ivf->list_major_from)
-        out->schedule = SAC_LIST_MAJOR;
+    out->schedule = sac_ivf_schedule(ivf, probes);
     out->distance = sac_workspace_device(ws, n * out->stride, sizeof *out->distance);
     out->slot = sac_workspace_device(ws, n * out->stride, sizeof *out->slot);
     if (out->distance == NULL || out->slot == NULL ||
@@ -363,6 +368,46 @@ static float scale_of(const sac_ivf *ivf)
     return ivf->distance == SAC_DISTANCE_L2SQ ? -2 : -1;
 }
 
+static size_t table_bytes(const sac_ivf *ivf)
+{
+    return ((size_t)ivf->pq.m << ivf->pq.nbits) * sizeof(float);
+}
+
+/* Query-major, so many queries at a time that their tables are no burden. */
+static sac_status scan_by_tables(const sac_ivf *ivf, sac_workspace *ws, const struct sac_pq_scan_args *all)
+{
+    size_t n = all->query_count, most = ws->share / 4 / table_bytes(ivf) + 1;
+    struct sac_pq_scan_args some = *all;
+    sac_status st = SAC_OK;
+    float *tables;
+
+    if (sac_device_host_visible(ivf->device) && most > TABLES_HOST)
+        most = TABLES_HOST;
+    tables = sac_workspace_device(ws, n < most ? n : most, table_bytes(ivf));
+    if (tables == NULL)
+        return sac_workspace_failure(ws);
+    some.tables = tables;
+    for (size_t q = 0; st == SAC_OK && q < n; q += most) {
+        some.query_count = n - q < most ? n - q : most;
+        some.queries = all->queries + q * ivf->coded_dim;
+        some.probes = all->probes + q * all->probe_stride;
+        some.probe_counts = all->probe_counts + q;
+        some.depths = all->depths + q;
+        some.filters = all->filters != NULL ? all->filters + q : NULL;
+        some.out_distance = all->out_distance + q * all->depth_stride;
+        some.out_slot = all->out_slot + q * all->depth_stride;
+        st = sac_run_pq_table(ws, &(struct sac_pq_table_args){.pq = ivf->pq,
+                                                              .codebook = ivf->codebook,
+                                                              .queries = some.queries,
+                                                              .query_count = some.query_count,
+                                                              .scale = all->scale,
+                                                              .tables = tables});
+        if (st == SAC_OK)
+            st = sac_run_pq_scan(ws, &some);
+    }
+    return st;
+}
+
 static sac_status scan(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch,
                        const sac_probe *probes, const uint32_t *counts, uint32_t probe_stride)
 {
@@ -381,21 +426,7 @@ static sac_status scan(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batc
                                     .out_distance = batch->distance,
                                     .out_slot = batch->slot};
 
-    if (batch->schedule == SAC_QUERY_MAJOR) {
-        float *tables = sac_workspace_device(ws, batch->n, sac_ivf_table_bytes(ivf));
-        sac_status st = tables == NULL ? sac_workspace_failure(ws) : SAC_OK;
-        if (st == SAC_OK)
-            st = sac_run_pq_table(ws, &(struct sac_pq_table_args){.pq = ivf->pq,
-                                                                  .codebook = ivf->codebook,
-                                                                  .queries = batch->coded.device,
-                                                                  .query_count = batch->n,
-                                                                  .scale = args.scale,
-                                                                  .tables = tables});
-        if (st != SAC_OK)
-            return st;
-        args.tables = tables;
-    }
-    return sac_run_pq_scan(ws, &args);
+    return batch->schedule == SAC_QUERY_MAJOR ? scan_by_tables(ivf, ws, &args) : sac_run_pq_scan(ws, &args);
 }
 
 /* Settings and what is coded, onto the device. */
@@ -502,11 +533,6 @@ sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sa
     if (st == SAC_OK)
         st = sac_span_push(ws, &count);
     return st == SAC_OK ? scan(ivf, ws, batch, probes.device, count.device, ivf->nlist) : st;
-}
-
-size_t sac_ivf_table_bytes(const sac_ivf *ivf)
-{
-    return ((size_t)ivf->pq.m << ivf->pq.nbits) * sizeof(float);
 }
 
 uint64_t sac_ivf_other_bytes(const sac_ivf *ivf)

@@ -102,6 +102,9 @@ typedef struct sac_ivf_batch {
     sac_span held; /* u32 [n]: entries in the lists that were probed */
 } sac_ivf_batch;
 
+/* How a batch whose queries ask for so many probes in all is scanned. */
+sac_schedule sac_ivf_schedule(const sac_ivf *ivf, uint64_t probes);
+
 /* Takes pieces and fills in what the host knows; nothing is put on the stream. x: [n][dim]. width: lists that
  * a query may probe at least; as many as the largest nprobe in any case, up to SAC_PROBES_MAX. A query that
  * needs more than what is probed is told by sac_ivf_is_short(). */
@@ -118,9 +121,6 @@ bool sac_ivf_is_short(const sac_ivf *ivf, const sac_ivf_batch *batch, const sac_
  * in between. */
 sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_query *query,
                                  sac_ivf_batch *batch);
-
-/* Bytes of one query's lookup table. */
-size_t sac_ivf_table_bytes(const sac_ivf *ivf);
 
 /* Bytes of everything but the list pages. */
 uint64_t sac_ivf_other_bytes(const sac_ivf *ivf);

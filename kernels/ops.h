@@ -292,7 +292,7 @@ typedef enum sac_schedule {
  * the entries around the cut differ by less than rounding moves them, the choice is by f32. The distances and
  * their order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + sum_j max
  * |table[j]|); list-major's may differ by e. (The CPU's versions give the twin's results to the bit: bytes
- * only decide who is looked at.) */
+ * and bf16 only decide who is looked at, and list-major makes the table that its pq_table would make.) */
 struct sac_pq_scan_args {
     sac_list_pool pool;
     sac_schedule schedule; /* one that sac_ops.pq_scan_schedules names */

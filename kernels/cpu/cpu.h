@@ -62,5 +62,7 @@ size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_arg
 sac_status sac_pq_scan_avx2(sac_stream *s, const struct sac_pq_scan_args *a);
 sac_status sac_pq_scan_avx512(sac_stream *s, const struct sac_pq_scan_args *a);
 sac_status sac_pq_scan_vbmi(sac_stream *s, const struct sac_pq_scan_args *a);
+sac_status sac_pq_scan_amx(sac_stream *s, const struct sac_pq_scan_args *a); /* both schedules */
+size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_args *a);
 
 #endif

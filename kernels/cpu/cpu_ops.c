@@ -43,6 +43,11 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->pq_scan = sac_pq_scan_avx512;
     if (features & SAC_CPU_VBMI)
         ops->pq_scan = sac_pq_scan_vbmi;
+    if ((features & SAC_CPU_VBMI) && (features & SAC_CPU_AMX)) {
+        ops->pq_scan_schedules |= 1u << SAC_LIST_MAJOR;
+        ops->pq_scan = sac_pq_scan_amx;
+        ops->pq_scan_scratch = sac_pq_scan_scratch_amx;
+    }
 }
 
 #endif

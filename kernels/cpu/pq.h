@@ -17,4 +17,8 @@ struct sac_pq_kernels {
 
 extern const struct sac_pq_kernels sac_pq_avx2, sac_pq_avx512;
 
+/* One query's part of pq_table: table [m][2^nbits]. */
+void sac_pq_table_make(const struct sac_pq_kernels *kernels, const sac_pq_shape *pq, const float *codebook,
+                       const float *query, float scale, float *table);
+
 #endif

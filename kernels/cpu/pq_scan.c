@@ -22,7 +22,7 @@
 enum {
     SPLIT_PAGES = 16, /* pages of a task when a query is split: 4096 entries */
     PREFETCH_BYTES = 1024,
-    EXACT_LANES = 8, /* entries computed side by side, to hide the latency of additions */
+    EXACT_LANES = SAC_PQ_EXACT_LANES,
 };
 
 struct worker {
@@ -114,18 +114,18 @@ static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
         scan->kernels->arrange(w->bytes.table, m, nbits);
 }
 
-/* Distances of EXACT_LANES entries as the twin adds them: base + bias, then the sub-quantizers in order. */
-static void exact_lanes(const sac_pq_shape *pq, const float *table, const uint8_t *const *codes, float *sums)
+void sac_pq_exact_lanes(const sac_pq_shape *pq, const float *table, const uint8_t *const *codes,
+                        size_t stride, float *sums)
 {
     if (pq->nbits == 4) {
         for (uint32_t j = 0; j < pq->m; j++)
             for (uint32_t e = 0; e < EXACT_LANES; e++)
-                sums[e] += table[j * 16 + (codes[e][(size_t)(j / 2) * SAC_BLOCK_ROWS] >> j % 2 * 4 & 0xf)];
+                sums[e] += table[j * 16 + (codes[e][j / 2 * stride] >> j % 2 * 4 & 0xf)];
         return;
     }
     for (uint32_t j = 0; j < pq->m; j++)
         for (uint32_t e = 0; e < EXACT_LANES; e++)
-            sums[e] += table[((size_t)j << pq->nbits) + codes[e][(size_t)j * SAC_BLOCK_ROWS]];
+            sums[e] += table[((size_t)j << pq->nbits) + codes[e][j * stride]];
 }
 
 /* Replaces approximate distances by exact ones, and makes keys of (exact distance, slot). */
@@ -148,7 +148,7 @@ static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_re
             slots[e] = sac_page_slots(pq, page)[line];
             sums[e] = probes[r->tag[at]].base + sac_page_bias(pq, page)[line];
         }
-        exact_lanes(pq, table, codes, sums);
+        sac_pq_exact_lanes(pq, table, codes, SAC_BLOCK_ROWS, sums); /* the twin begins with base + bias */
         for (uint32_t e = 0; e < lanes; e++) {
             r->distance[i + e] = sums[e];
             r->keys[i + e] = sac_key(sums[e], slots[e]);

@@ -31,6 +31,12 @@ struct sac_pq_scan_kernels {
 sac_status sac_pq_scan_run(sac_stream *s, const struct sac_pq_scan_args *a,
                            const struct sac_pq_scan_kernels *kernels);
 
+/* Adds to each of SAC_PQ_EXACT_LANES sums what an entry's codes find in a table, in the twin's order. An
+ * entry's bytes of codes lie `stride` apart. */
+#define SAC_PQ_EXACT_LANES 8u /* computed side by side, to hide the latency of additions */
+void sac_pq_exact_lanes(const sac_pq_shape *pq, const float *table, const uint8_t *const *codes,
+                        size_t stride, float *sums);
+
 /* Shared between instruction sets. */
 float sac_pq_ranges_avx2(const float *table, uint32_t m, uint32_t nbits, float *min);
 void sac_pq_round_avx2(const float *table, uint32_t m, uint32_t nbits, const float *min, float scale,

@@ -9,11 +9,10 @@ struct table {
     const struct sac_pq_kernels *kernels;
 };
 
-static void long_row(const struct table *t, const float *codewords, uint32_t count, const float *sub,
-                     float *out)
+static void long_row(const struct sac_pq_kernels *kernels, const float *codewords, uint32_t count,
+                     uint32_t dsub, const float *sub, float scale, float *out)
 {
     enum { GROUP = 64 };
-    uint32_t dsub = t->args->pq.dsub;
 
     for (uint32_t first = 0; first < count; first += GROUP) {
         const void *rows[GROUP];
@@ -21,30 +20,38 @@ static void long_row(const struct table *t, const float *codewords, uint32_t cou
 
         for (uint32_t i = 0; i < n; i++)
             rows[i] = codewords + (size_t)(first + i) * dsub;
-        t->kernels->rows->distances(sub, rows, n, dsub, SAC_F32, SAC_DISTANCE_NEG_IP, out + first);
+        kernels->rows->distances(sub, rows, n, dsub, SAC_F32, SAC_DISTANCE_NEG_IP, out + first);
     }
     for (uint32_t i = 0; i < count; i++)
-        out[i] *= -t->args->scale;
+        out[i] *= -scale;
+}
+
+void sac_pq_table_make(const struct sac_pq_kernels *kernels, const sac_pq_shape *pq, const float *codebook,
+                       const float *query, float scale, float *table)
+{
+    uint32_t dsub = pq->dsub, count = 1u << pq->nbits;
+    bool is_short = dsub == 1 || dsub == 2 || dsub == 4 || dsub == 8;
+
+    for (uint32_t j = 0; j < pq->m; j++) {
+        const float *codewords = codebook + (size_t)j * count * dsub;
+        const float *sub = query + (size_t)j * dsub;
+        float *out = table + (size_t)j * count;
+
+        if (is_short)
+            kernels->table_row(codewords, count, dsub, sub, scale, out);
+        else
+            long_row(kernels, codewords, count, dsub, sub, scale, out);
+    }
 }
 
 static void table_task(void *context, uint32_t task, uint32_t worker)
 {
     const struct table *t = context;
     const struct sac_pq_table_args *a = t->args;
-    uint32_t m = a->pq.m, dsub = a->pq.dsub, count = 1u << a->pq.nbits;
-    bool is_short = dsub == 1 || dsub == 2 || dsub == 4 || dsub == 8;
 
     (void)worker;
-    for (uint32_t j = 0; j < m; j++) {
-        const float *codewords = a->codebook + (size_t)j * count * dsub;
-        const float *sub = a->queries + ((size_t)task * m + j) * dsub;
-        float *out = a->tables + ((size_t)task * m + j) * count;
-
-        if (is_short)
-            t->kernels->table_row(codewords, count, dsub, sub, a->scale, out);
-        else
-            long_row(t, codewords, count, sub, out);
-    }
+    sac_pq_table_make(t->kernels, &a->pq, a->codebook, a->queries + (size_t)task * a->pq.m * a->pq.dsub,
+                      a->scale, a->tables + ((size_t)task * a->pq.m << a->pq.nbits));
 }
 
 static sac_status table_run(sac_stream *s, const struct sac_pq_table_args *a,

@@ -235,6 +235,53 @@ static void lists_are_scanned_either_way(void **state)
     discard(p);
 }
 
+/* A batch that is scanned list by list, more of it than a tile that is scanned query by query holds, against
+ * each query alone, by distances that come from the codes. On the CPU these are equal to the bit. */
+static void a_batch_by_lists_answers_as_each_query_alone(void **state)
+{
+    enum { ROWS = 1500, WIDE = 16, ASKED = 600, ASKED_ELSEWHERE = 20 };
+    static float base[ROWS * WIDE];
+    static uint64_t labels[ROWS];
+    sac_device *device = test_device("cpu");
+    sac_index *index = test_index(device, WIDE, SAC_METRIC_L2, "IVF12,PQ8");
+    bool host = sac_device_host_visible(device);
+    float tolerance = host ? 0 : 0.02f;
+    size_t asked = host ? ASKED : ASKED_ELSEWHERE;
+    uint64_t seed = 11;
+    sac_query *alone, *batch;
+
+    (void)state;
+    for (size_t i = 0; i < ROWS * WIDE; i++)
+        base[i] = test_random(&seed);
+    for (uint64_t i = 0; i < ROWS; i++)
+        labels[i] = i;
+    assert_ok(sac_index_train(index, ROWS, base, 0, NULL, NULL, err));
+    assert_ok(sac_index_add(index, ROWS, base, labels, NULL, NULL, err));
+    alone = test_queries(base, asked, WIDE, 5);
+    batch = test_queries(base, asked, WIDE, 5);
+    for (size_t q = 0; q < asked; q++) {
+        alone[q].nprobe = batch[q].nprobe = 1 + (uint32_t)q % 7;
+        alone[q].no_rescore = batch[q].no_rescore = true;
+    }
+    index->shards[0].ivf->list_major_from = INFINITY;
+    for (size_t q = 0; q < asked; q++)
+        assert_ok(sac_index_search(index, &alone[q], 1, err));
+    if ((sac_device_ops(device)->pq_scan_schedules & 1u << SAC_LIST_MAJOR) != 0)
+        index->shards[0].ivf->list_major_from = 0;
+    assert_ok(sac_index_search(index, batch, asked, err));
+    for (size_t q = 0; q < asked; q++) {
+        assert_int_equal(batch[q].hit_count, alone[q].hit_count);
+        for (uint32_t h = 0; h < alone[q].hit_count; h++) {
+            assert_true(tolerance > 0 || batch[q].hits[h].label == alone[q].hits[h].label);
+            assert_true(fabsf(batch[q].hits[h].distance - alone[q].hits[h].distance) <= tolerance);
+        }
+    }
+    test_queries_free(alone);
+    test_queries_free(batch);
+    sac_index_close(index);
+    sac_device_close(device);
+}
+
 /* Where one component dwarfs the others, all that tells neighbours apart is less than what a query's table is
  * rounded by: the nearest must be found all the same, by either schedule. */
 static void a_component_that_dwarfs_the_others_hides_nobody(void **state)
@@ -314,6 +361,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_answers_as_the_twins_do),
         cmocka_unit_test(lists_are_scanned_either_way),
+        cmocka_unit_test(a_batch_by_lists_answers_as_each_query_alone),
         cmocka_unit_test(a_component_that_dwarfs_the_others_hides_nobody),
         cmocka_unit_test(it_follows_changes),
         cmocka_unit_test(it_measures_and_keeps_what_it_holds),

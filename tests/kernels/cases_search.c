@@ -226,6 +226,17 @@ static const struct kernel_case pq_scan_cases[] = {
      .queries = 5,
      .pq = {4, 8, 2},
      .flags = CASE_LISTS | CASE_DUPLICATES | CASE_FILTERS},
+    /* around the CPU's tiles: chunks of 128 rows, tasks of 1024 and 64 queries, parts of a batch */
+    {.n = 127, .k = 1, .dim = 10, .queries = 15, .pq = {32, 8, 4}, .flags = CASE_LISTS},
+    {.n = 129, .k = 1, .dim = 10, .queries = 17, .pq = {16, 8, 8}, .distance = IP, .flags = CASE_LISTS},
+    {.n = 1025, .k = 1, .dim = 20, .queries = 65, .pq = {8, 8, 4}, .flags = CASE_LISTS},
+    {.n = 5000,
+     .k = 40,
+     .dim = 16,
+     .queries = 130,
+     .pq = {32, 8, 4},
+     .flags = CASE_LISTS | CASE_FILTERS | CASE_COUNTS},
+    {.n = 300, .k = 2, .dim = 4096, .queries = 20, .pq = {512, 8, 1}, .flags = CASE_LISTS},
     {.n = 400000, .k = 32, .dim = 100, .queries = 1, .pq = {64, 8, 1}, .flags = CASE_BENCH},
     {.n = 8192, .k = 8, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH},
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH},
@@ -314,6 +325,17 @@ static const float *tables_make(struct kernel_data *data, const struct sac_pq_sc
     return tables;
 }
 
+/* Numbers of ten bits: rounding to bf16 changes them, but products and sums of few are exact in f32 in any
+ * order. So whoever makes its own table makes the twin's. */
+static const float *short_rows(struct kernel_data *data, size_t n, uint32_t dim)
+{
+    float *rows = kernel_random_rows(data, n, dim);
+
+    for (size_t i = 0; i < n * dim; i++)
+        rows[i] = rintf(rows[i] * 512.0f) / 512.0f;
+    return rows;
+}
+
 static void pq_scan_make(struct kernel_data *data)
 {
     const struct kernel_case *c = data->c;
@@ -334,8 +356,8 @@ static void pq_scan_make(struct kernel_data *data)
     pool_make(data, &a->pool);
     finite.flags &= ~(uint32_t)CASE_NAN;
     data->c = &finite;
-    a->codebook = kernel_random_rows(data, (size_t)c->pq.m << c->pq.nbits, c->pq.dsub);
-    a->queries = kernel_random_rows(data, c->queries, c->pq.m * c->pq.dsub);
+    a->codebook = short_rows(data, (size_t)c->pq.m << c->pq.nbits, c->pq.dsub);
+    a->queries = short_rows(data, c->queries, c->pq.m * c->pq.dsub);
     data->c = c;
     a->tables = tables_make(data, a);
     a->filters = kernel_filters(data, slot_bound(c));

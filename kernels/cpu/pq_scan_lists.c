@@ -1,0 +1,291 @@
+/* The list-major scan: every list is read and decoded once for all queries that probe it.
+ *
+ * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes blocks of rows
+ * to bf16, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
+ * beyond its limit. Where `depth` rows of a query have computed distances of at most x, the nearest `depth`
+ * have computed distances of at most x + 2 e (pq_scan_words.c says what e is): that is the limit, and it only
+ * falls. What was kept is recomputed in the end in f32 as the twin adds it, so results are the twin's to the
+ * bit whatever the order of the tasks.
+ *
+ * Threads: any of them may come upon any query. A query's rows have places in one array, taken by adding to a
+ * counter; limits are read and lowered as atomic numbers; nobody waits for anybody. A row brings its codes
+ * along, because the end of the scan is far from where they were in a cache.
+ *
+ * A query's first limit comes from the first pages of its nearest lists. From then on a random order of lists
+ * brings depth * (1 + ln(rows / depth)) rows at most; a query has room for more, and one that gets too many
+ * all the same (equal rows by the thousands) is scanned again by itself.
+ *
+ * Memory: by query, so a batch that would take more than BATCH_BYTES is done in parts.
+ */
+#include "kernels/cpu/pq_scan_lists.h"
+
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/pq_scan.h"
+#include "kernels/page.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define BATCH_BYTES ((size_t)128 << 20)
+
+/* ---- memory ----------------------------------------------------------------------------------------- */
+
+static size_t table_count(const struct sac_pq_scan_args *a)
+{
+    return (size_t)a->pool.pq.m << a->pool.pq.nbits;
+}
+
+static struct sac_pq_scan_args one_query(const struct sac_pq_scan_args *a, size_t q, const float *table)
+{
+    struct sac_pq_scan_args one = *a;
+
+    one.schedule = SAC_QUERY_MAJOR;
+    one.tables = table;
+    one.query_count = 1;
+    one.probes += q * a->probe_stride;
+    one.probe_counts += q;
+    one.depths += q;
+    one.filters = a->filters != NULL ? a->filters + q : NULL;
+    one.out_distance += q * a->depth_stride;
+    one.out_slot += q * a->depth_stride;
+    return one;
+}
+
+/* Part of the batch from query q on. */
+static struct sac_pq_scan_args some_queries(const struct sac_pq_scan_args *a, size_t q, size_t count)
+{
+    struct sac_pq_scan_args some = one_query(a, q, NULL);
+
+    some.schedule = SAC_LIST_MAJOR;
+    some.queries += q * a->pool.pq.m * a->pool.pq.dsub;
+    some.query_count = count;
+    return some;
+}
+
+/* What follows from the shape of the arguments alone. */
+static struct sac_tiles_scan scan_of(const sac_device *d, const struct sac_pq_scan_args *a)
+{
+    struct sac_pq_scan_args one = one_query(a, 0, NULL);
+    struct sac_tiles_scan s = {.args = a, .words = sac_pq_words_of(&a->pool.pq)};
+    size_t each;
+
+    s.code_stride = (s.words.bytes + SAC_TILE_CODES - 1) / SAC_TILE_CODES * SAC_TILE_CODES;
+    s.found_bytes = s.code_stride + sizeof(struct sac_tiles_found);
+    s.capacity = 4 * a->depth_stride + 1024;
+    each = s.capacity * (sizeof(float) + s.found_bytes) + sizeof(struct sac_tiles_query) +
+           s.words.depth * sizeof *s.numbers + a->probe_stride * sizeof(struct sac_tiles_pair);
+    s.batch = BATCH_BYTES / each > 1 ? BATCH_BYTES / each : 1;
+    s.batch = s.batch < a->query_count ? s.batch : a->query_count;
+    s.again_bytes = sac_pq_scan_scratch_cpu(d, &one);
+    return s;
+}
+
+static size_t parts_most(const struct sac_tiles_scan *s)
+{
+    size_t pairs = s->batch * s->args->probe_stride;
+
+    return pairs < s->args->pool.nlist ? pairs : s->args->pool.nlist;
+}
+
+static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *a)
+{
+    struct sac_tiles_scan s = scan_of(d, a);
+    size_t each =
+        sac_scratch_size((size_t)SAC_TILES_BLOCKS * SAC_BLOCK_ROWS * s.words.depth, sizeof *s.workers->rows) +
+        sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.words.depth,
+                         sizeof *s.workers->queries) +
+        sac_scratch_size(SAC_TILE_QUERIES * SAC_BLOCK_ROWS, sizeof *s.workers->scores) +
+        sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
+        sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
+        sac_scratch_size(table_count(a), sizeof *s.workers->table) +
+        sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
+        sac_scratch_size(s.capacity, sizeof *s.workers->keys);
+
+    return sac_scratch_size(d->threads, sizeof *s.workers) + d->threads * each +
+           sac_scratch_size(sac_pq_words_count(&s.words), sizeof *s.words.numbers) +
+           sac_scratch_size(a->pool.pq.m, sizeof *s.reaches) + sac_scratch_size(s.batch, sizeof *s.queries) +
+           sac_scratch_size(s.batch * s.words.depth, sizeof *s.numbers) +
+           sac_scratch_size(s.batch * s.capacity, sizeof *s.distance) +
+           sac_scratch_size(s.batch * s.capacity, s.found_bytes) +
+           sac_scratch_size(a->pool.nlist, sizeof *s.cursors) +
+           sac_scratch_size(s.batch * a->probe_stride, sizeof *s.pairs) +
+           sac_scratch_size(parts_most(&s), sizeof *s.parts) + sac_scratch_size(s.again_bytes, 1);
+}
+
+size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_args *a)
+{
+    if (a->schedule == SAC_QUERY_MAJOR)
+        return sac_pq_scan_scratch_cpu(d, a);
+    return scratch_bytes(d, a);
+}
+
+static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, struct sac_tiles_worker *w)
+{
+    size_t rows = (size_t)SAC_TILES_BLOCKS * SAC_BLOCK_ROWS * s->words.depth;
+
+    w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
+    w->queries = sac_scratch_take(stream, (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->words.depth,
+                                  sizeof *w->queries);
+    w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_BLOCK_ROWS, sizeof *w->scores);
+    w->codes = sac_scratch_take(stream, SAC_TILES_ROWS, s->code_stride);
+    w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
+    w->table = sac_scratch_take(stream, table_count(s->args), sizeof *w->table);
+    w->distance = sac_scratch_take(stream, s->capacity, sizeof *w->distance);
+    w->keys = sac_scratch_take(stream, s->capacity, sizeof *w->keys);
+    if (w->rows == NULL || w->queries == NULL || w->scores == NULL || w->codes == NULL || w->staged == NULL ||
+        w->table == NULL || w->distance == NULL || w->keys == NULL)
+        return false;
+    memset(w->rows, 0, rows * sizeof *w->rows); /* what pads the depth stays so */
+    memset(w->queries, 0,
+           (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->words.depth * sizeof *w->queries);
+    return true;
+}
+
+static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
+{
+    const struct sac_pq_scan_args *a = s->args;
+
+    s->workers = sac_scratch_take(stream, stream->device->threads, sizeof *s->workers);
+    s->words.numbers = sac_scratch_take(stream, sac_pq_words_count(&s->words), sizeof *s->words.numbers);
+    s->reaches = sac_scratch_take(stream, a->pool.pq.m, sizeof *s->reaches);
+    s->queries = sac_scratch_take(stream, s->batch, sizeof *s->queries);
+    s->numbers = sac_scratch_take(stream, s->batch * s->words.depth, sizeof *s->numbers);
+    s->distance = sac_scratch_take(stream, s->batch * s->capacity, sizeof *s->distance);
+    s->found = sac_scratch_take(stream, s->batch * s->capacity, s->found_bytes);
+    s->cursors = sac_scratch_take(stream, a->pool.nlist, sizeof *s->cursors);
+    s->pairs = sac_scratch_take(stream, s->batch * a->probe_stride, sizeof *s->pairs);
+    s->parts = sac_scratch_take(stream, parts_most(s), sizeof *s->parts);
+    s->again = sac_scratch_take(stream, s->again_bytes, 1);
+    if (s->workers == NULL || s->words.numbers == NULL || s->reaches == NULL || s->queries == NULL ||
+        s->numbers == NULL || s->distance == NULL || s->found == NULL || s->cursors == NULL ||
+        s->pairs == NULL || s->parts == NULL || s->again == NULL)
+        return false;
+    for (uint32_t i = 0; i < stream->device->threads; i++)
+        if (!worker_take(stream, s, &s->workers[i]))
+            return false;
+    return true;
+}
+
+/* ---- before: numbers, and pairs by list ------------------------------------------------------------- */
+
+static void round_words(void *context, uint32_t task, uint32_t worker)
+{
+    const struct sac_tiles_scan *s = context;
+
+    (void)worker;
+    sac_pq_words_round(&s->args->pool.pq, s->args->codebook, &s->words, task, s->reaches);
+}
+
+static uint32_t items_of(const sac_list *list)
+{
+    const uint32_t rows = SAC_TILES_PAGES * SAC_PAGE_ROWS;
+
+    return list->row_count / rows + (list->row_count % rows != 0);
+}
+
+/* Sorts pairs by list; returns the number of tasks. */
+static uint32_t sort_pairs(struct sac_tiles_scan *s)
+{
+    const struct sac_pq_scan_args *a = s->args;
+    uint32_t pair_count = 0, item_count = 0;
+
+    memset(s->cursors, 0, a->pool.nlist * sizeof *s->cursors);
+    for (size_t q = 0; q < a->query_count; q++)
+        for (uint32_t p = 0; p < a->probe_counts[q]; p++)
+            s->cursors[a->probes[q * a->probe_stride + p].list]++;
+    s->part_count = 0;
+    for (uint32_t list = 0; list < a->pool.nlist; list++) {
+        uint32_t count = s->cursors[list];
+
+        s->cursors[list] = pair_count;
+        if (count == 0)
+            continue;
+        s->parts[s->part_count++] = (struct sac_tiles_part){list, pair_count, count, item_count};
+        item_count += items_of(&a->pool.lists[list]);
+        pair_count += count;
+    }
+    for (size_t q = 0; q < a->query_count; q++)
+        for (uint32_t p = 0; p < a->probe_counts[q]; p++) {
+            const sac_probe *probe = &a->probes[q * a->probe_stride + p];
+
+            s->pairs[s->cursors[probe->list]++] = (struct sac_tiles_pair){(uint32_t)q, probe->base};
+        }
+    return item_count;
+}
+
+static const struct sac_tiles_part *find_part(const struct sac_tiles_scan *s, uint32_t item)
+{
+    uint32_t low = 0, high = s->part_count - 1;
+
+    while (low < high) { /* the last whose first item is not beyond; empty lists have none and lie before */
+        uint32_t middle = low + (high - low + 1) / 2;
+
+        if (s->parts[middle].first_item <= item)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &s->parts[low];
+}
+
+static void scan_item(void *context, uint32_t task, uint32_t worker)
+{
+    const struct sac_tiles_scan *s = context;
+    const struct sac_tiles_part *part = find_part(s, task);
+
+    sac_tiles_scan_part(s, &s->workers[worker], part, task - part->first_item);
+}
+
+static sac_status scan_again(sac_stream *stream, const struct sac_tiles_scan *s, size_t q)
+{
+    sac_stream inner = sac_scratch_stream(stream, s->again, s->again_bytes);
+    float *table = s->workers[0].table;
+    struct sac_pq_scan_args one = one_query(s->args, q, table);
+
+    sac_tiles_table(s, q, table);
+    return sac_pq_scan_vbmi(&inner, &one);
+}
+
+/* ---- the whole -------------------------------------------------------------------------------------- */
+
+static sac_status scan_part(sac_stream *stream, struct sac_tiles_scan *s)
+{
+    uint32_t n = (uint32_t)s->args->query_count;
+    sac_status st = SAC_OK;
+
+    sac_parallel_for(stream, n, sac_tiles_start_query, s);
+    sac_parallel_for(stream, sort_pairs(s), scan_item, s);
+    sac_parallel_for(stream, n, sac_tiles_finish_query, s);
+    for (uint32_t q = 0; st == SAC_OK && q < n; q++)
+        if (s->queries[q].count > s->capacity)
+            st = scan_again(stream, s, q);
+    return st;
+}
+
+static sac_status scan_lists(sac_stream *stream, const struct sac_pq_scan_args *a)
+{
+    struct sac_tiles_scan s = scan_of(stream->device, a);
+    sac_status st = SAC_OK;
+
+    assert(a->schedule == SAC_LIST_MAJOR && a->pool.pq.m >= 1 && a->pool.pq.nbits >= 4 &&
+           a->pool.pq.nbits <= 8 && a->query_count <= UINT32_MAX);
+    if (a->query_count == 0)
+        return SAC_OK;
+    sac_scratch_reset(stream);
+    if (!scan_take(stream, &s))
+        return SAC_NO_MEMORY;
+    sac_parallel_for(stream, s.words.bytes, round_words, &s);
+    for (size_t q = 0; st == SAC_OK && q < a->query_count; q += s.batch) {
+        size_t left = a->query_count - q;
+        struct sac_pq_scan_args some = some_queries(a, q, left < s.batch ? left : s.batch);
+
+        s.args = &some;
+        st = scan_part(stream, &s);
+    }
+    return st;
+}
+
+sac_status sac_pq_scan_amx(sac_stream *stream, const struct sac_pq_scan_args *a)
+{
+    return a->schedule == SAC_LIST_MAJOR ? scan_lists(stream, a) : sac_pq_scan_vbmi(stream, a);
+}

@@ -1,0 +1,116 @@
+/* pq_scan_lists.h -- the list-major scan: what its steps share. The whole is told in pq_scan_lists.c; passes
+ * over lists are in pq_scan_passes.c, what queries keep in pq_scan_kept.c. */
+#ifndef SACCADE_CPU_PQ_SCAN_LISTS_H
+#define SACCADE_CPU_PQ_SCAN_LISTS_H
+
+#include "kernels/cpu/keys.h"
+#include "kernels/cpu/pq_scan_words.h"
+
+enum {
+    SAC_TILES_BLOCKS = 2, /* blocks decoded at a time: 32 kB at 128 components */
+    SAC_TILES_PAGES = 4,  /* of a task, at most */
+    SAC_TILES_ROWS = SAC_TILES_PAGES * SAC_PAGE_ROWS,
+    SAC_TILES_QUERIES = 64,  /* that share a decoded chunk, at most */
+    SAC_TILES_STAGED = 2048, /* rows that a thread holds back; a product can bring half of them */
+};
+
+/* A query's part in a list. */
+struct sac_tiles_pair {
+    uint32_t query;
+    float base;
+};
+
+/* A list that is probed. */
+struct sac_tiles_part {
+    uint32_t list;
+    uint32_t first_pair, pair_count;
+    uint32_t first_item; /* of this list's tasks */
+};
+
+/* A row that may be among the nearest: what is kept of it behind its codes. */
+struct sac_tiles_found {
+    float start; /* base + bias */
+    uint32_t slot;
+};
+
+/* The same as long as its codes are near: of a task's query, at a row of the task. */
+struct sac_tiles_staged {
+    struct sac_tiles_found found;
+    float distance;
+    uint16_t query, row;
+};
+
+/* What all threads know of a query; one line of the cache. */
+struct sac_tiles_query {
+    _Alignas(64) uint32_t limit; /* high half of a key. atomic, as count */
+    uint32_t count;              /* rows that wanted a place */
+    struct sac_pq_error error;
+};
+
+struct sac_tiles_worker {
+    uint16_t *rows;    /* [SAC_TILES_BLOCKS][depth / 2][SAC_BLOCK_ROWS][2] */
+    uint16_t *queries; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][depth] */
+    float *scores;     /* [SAC_TILE_QUERIES][SAC_BLOCK_ROWS] */
+    uint8_t *codes;    /* [SAC_TILES_ROWS][code_stride]: of blocks from which something is staged */
+    struct sac_tiles_staged *staged;
+    float *table;    /* [m][2^nbits] */
+    float *distance; /* [capacity] */
+    uint64_t *keys;  /* [capacity] */
+};
+
+struct sac_tiles_scan {
+    const struct sac_pq_scan_args *args; /* of this part of the batch */
+    struct sac_pq_words words;
+    struct sac_pq_reach *reaches; /* [m] */
+    size_t code_stride;           /* bytes of a code, rounded up to SAC_TILE_CODES */
+    size_t found_bytes;           /* and what is kept behind it */
+    uint32_t capacity;            /* rows that a query has room for */
+    size_t batch;                 /* queries done at a time */
+    struct sac_tiles_query *queries;
+    uint16_t *numbers;    /* [queries][depth] */
+    float *distance;      /* [queries][capacity], computed; NaN where nothing is yet */
+    unsigned char *found; /* [queries][capacity][found_bytes] */
+    uint32_t *cursors;    /* [nlist] */
+    struct sac_tiles_pair *pairs;
+    struct sac_tiles_part *parts;
+    uint32_t part_count;
+    struct sac_tiles_worker *workers;
+    unsigned char *again; /* scratch of the scan of one query */
+    size_t again_bytes;
+};
+
+static inline uint32_t sac_tiles_limit_of(float distance)
+{
+    return (uint32_t)(sac_key(distance, 0) >> 32);
+}
+
+static inline float sac_tiles_limit(const struct sac_tiles_query *query)
+{
+    return sac_key_distance((uint64_t)__atomic_load_n(&query->limit, __ATOMIC_RELAXED) << 32);
+}
+
+void sac_tiles_lower_limit(struct sac_tiles_query *query, float distance);
+
+/* The limit that follows from n computed distances of query q, NaN where there are too few. */
+float sac_tiles_limit_from(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q,
+                           float *distance, uint32_t n);
+
+/* Lowers the limit of query q by the first n rows that it has kept, whoever found them. What others are just
+ * writing may not be seen yet, and the limit is higher. */
+void sac_tiles_refresh_limit(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q,
+                             uint32_t n);
+
+/* Task of a query: its numbers, and a first limit from a sample. */
+void sac_tiles_start_query(void *scan, uint32_t q, uint32_t worker);
+
+/* A task of a list: pages item * SAC_TILES_PAGES on. */
+void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
+                         const struct sac_tiles_part *part, uint32_t item);
+
+/* Task of a query: results from what it kept, unless that was too much. */
+void sac_tiles_finish_query(void *scan, uint32_t q, uint32_t worker);
+
+/* The twin's table of query q. */
+void sac_tiles_table(const struct sac_tiles_scan *s, size_t q, float *table);
+
+#endif

@@ -1,0 +1,309 @@
+/* The list-major scan's passes over lists: the sample that gives a query its first limit, and the rows of a
+ * list for all queries that probe it. */
+#include "kernels/cpu/pq_scan_lists.h"
+#include "kernels/page.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    CHUNK_ROWS = SAC_TILES_BLOCKS * SAC_BLOCK_ROWS,
+    SAMPLE_ROWS = 256, /* of a query's first limit: at least so many, at least twice depth */
+    STEP_LEAST = 64,   /* rows after which a limit is lowered: at least so many, at least twice depth */
+};
+
+/* ---- lists, block by block -------------------------------------------------------------------------- */
+
+/* A block of a list: its codes, and what belongs to each of its rows. */
+struct block {
+    const uint8_t *codes;
+    const float *bias;
+    const uint32_t *slots;
+    uint64_t rows;  /* those that there are */
+    uint32_t first; /* the first of them, counted from where the walk began */
+};
+
+/* Always inlined: gcc finds that a function which only prefetches has no effect, and leaves out the call. */
+SAC_SPECIALIZE void prefetch_bytes(const void *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)from + i);
+}
+
+/* What is done with a decoded block. */
+typedef void block_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                      const struct block *block, const uint16_t *rows);
+
+static void walk_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, unsigned char *page,
+                      uint32_t lines, uint32_t before, block_fn *fn, void *context)
+{
+    const sac_pq_shape *pq = &s->args->pool.pq;
+    size_t block_bytes = (size_t)s->words.bytes * SAC_BLOCK_ROWS;
+
+    for (uint32_t line = 0; line < lines; line += CHUNK_ROWS) {
+        uint32_t left = lines - line, blocks = (left + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS;
+        const uint8_t *codes = page + sac_page_block(pq, line);
+
+        blocks = blocks < SAC_TILES_BLOCKS ? blocks : SAC_TILES_BLOCKS;
+        sac_pq_tiles_decode(&s->words, codes, blocks, w->rows);
+        for (uint32_t b = 0; b < blocks; b++) {
+            uint32_t first = line + b * SAC_BLOCK_ROWS;
+            struct block block = {
+                codes + b * block_bytes, sac_page_bias(pq, page) + first, sac_page_slots(pq, page) + first,
+                lines - first >= 64 ? UINT64_MAX : (UINT64_C(1) << (lines - first)) - 1, before + first};
+
+            fn(s, w, context, &block, w->rows + (size_t)b * SAC_BLOCK_ROWS * s->words.depth);
+        }
+    }
+}
+
+/* Pages first..end-1 of a list, as many as there are. */
+static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, const sac_list *list,
+                      uint32_t first, uint32_t end, block_fn *fn, void *context)
+{
+    const sac_list_pool *pool = &s->args->pool;
+    uint32_t pages = list->row_count / SAC_PAGE_ROWS + (list->row_count % SAC_PAGE_ROWS != 0);
+
+    end = pages < end ? pages : end;
+    for (uint32_t i = first; i < end; i++) {
+        unsigned char *page = pool->pages[pool->chains[list->first + i]];
+        uint32_t rows = list->row_count - i * SAC_PAGE_ROWS;
+
+        if (i + 1 < end)
+            prefetch_bytes(pool->pages[pool->chains[list->first + i + 1]], sac_page_bytes(&pool->pq));
+        walk_page(s, w, page, rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS, (i - first) * SAC_PAGE_ROWS, fn,
+                  context);
+    }
+}
+
+static uint64_t drop_hidden(const uint64_t *filter, const uint32_t *slots, uint64_t mask)
+{
+    for (uint64_t left = mask; left != 0; left &= left - 1) {
+        uint32_t row = (uint32_t)__builtin_ctzll(left), slot = slots[row];
+
+        if (!(filter[slot / 64] >> slot % 64 & 1))
+            mask &= ~(UINT64_C(1) << row);
+    }
+    return mask;
+}
+
+/* ---- the first limit -------------------------------------------------------------------------------- */
+
+/* Computed distances of the first rows of a query's nearest lists. */
+struct sample {
+    uint32_t query, count;
+    float base;
+};
+
+static void sample_block(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                         const struct block *block, const uint16_t *rows)
+{
+    struct sample *sample = context;
+    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
+    uint64_t mask = filter != NULL ? drop_hidden(filter, block->slots, block->rows) : block->rows;
+
+    sac_pq_tiles_multiply(s->numbers + (size_t)sample->query * s->words.depth, rows, s->words.depth,
+                          block->bias, w->scores);
+    for (; mask != 0; mask &= mask - 1)
+        w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
+}
+
+/* Without it, lists come in no order, and a query would keep most of the first. */
+static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q)
+{
+    const struct sac_pq_scan_args *a = s->args;
+    const sac_probe *probes = a->probes + (size_t)q * a->probe_stride;
+    uint32_t want = 2 * a->depths[q] > SAMPLE_ROWS ? 2 * a->depths[q] : SAMPLE_ROWS;
+    struct sample sample = {.query = q};
+    float limit;
+
+    sac_pq_tiles_begin(1);
+    for (uint32_t p = 0; p < a->probe_counts[q] && sample.count < want; p++) {
+        sample.base = probes[p].base;
+        walk_list(s, w, &a->pool.lists[probes[p].list], 0, 1, sample_block, &sample);
+    }
+    sac_pq_tiles_end();
+    limit = sac_tiles_limit_from(s, w, q, w->distance, sample.count);
+    if (!isnan(limit))
+        s->queries[q].limit = sac_tiles_limit_of(limit);
+}
+
+void sac_tiles_start_query(void *context, uint32_t task, uint32_t worker)
+{
+    const struct sac_tiles_scan *s = context;
+    const struct sac_pq_scan_args *a = s->args;
+    const sac_probe *probes = a->probes + (size_t)task * a->probe_stride;
+    struct sac_tiles_query *query = &s->queries[task];
+    float base = 0.0f;
+
+    assert(a->depths[task] >= 1 && a->depths[task] <= a->depth_stride);
+    for (uint32_t p = 0; p < a->probe_counts[task]; p++)
+        base = fmaxf(base, fabsf(probes[p].base));
+    query->limit = sac_tiles_limit_of(NAN);
+    query->count = 0;
+    query->error = sac_pq_words_query(&a->pool.pq, &s->words, s->reaches,
+                                      a->queries + (size_t)task * a->pool.pq.m * a->pool.pq.dsub, a->scale,
+                                      base, s->numbers + (size_t)task * s->words.depth);
+    memset(s->distance + (size_t)task * s->capacity, 0xff, s->capacity * sizeof *s->distance);
+    set_first_limit(s, &s->workers[worker], task);
+}
+
+/* ---- rows of a list ---------------------------------------------------------------------------------- */
+
+/* Queries that share decoded rows: limits are of scores, without the pair's base. */
+struct slab {
+    const struct sac_tiles_pair *pairs;
+    uint32_t count, group; /* queries; of a product */
+    uint32_t staged;       /* rows of all of them */
+    uint32_t counts[SAC_TILES_QUERIES];
+    float limits[SAC_TILES_QUERIES];
+};
+
+static float pair_limit(const struct sac_tiles_scan *s, const struct sac_tiles_pair *pair)
+{
+    return sac_tiles_limit(&s->queries[pair->query]) - pair->base;
+}
+
+static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
+                      const struct sac_tiles_pair *pairs, uint32_t count, struct slab *slab)
+{
+    size_t depth = s->words.depth;
+    uint32_t groups = (count + SAC_TILE_QUERIES - 1) / SAC_TILE_QUERIES;
+
+    slab->pairs = pairs;
+    slab->count = count;
+    slab->group = (count + groups - 1) / groups;
+    slab->staged = 0;
+    memset(slab->counts, 0, sizeof slab->counts);
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(w->queries + i * depth, s->numbers + pairs[i].query * depth, depth * sizeof *w->queries);
+        slab->limits[i] = pair_limit(s, &pairs[i]);
+    }
+}
+
+/* Gives the rows of a query of the slab places; returns the first, or capacity where there are too few. Their
+ * memory was last seen lists ago, so it is asked for now. */
+static uint32_t places_of(const struct sac_tiles_scan *s, const struct slab *slab, uint32_t i)
+{
+    uint32_t q = slab->pairs[i].query, n = slab->counts[i];
+    uint32_t at = __atomic_fetch_add(&s->queries[q].count, n, __ATOMIC_RELAXED);
+    const unsigned char *to;
+
+    if (n > s->capacity || at > s->capacity - n) {
+        sac_tiles_lower_limit(&s->queries[q], -INFINITY); /* it is scanned again: no more of this */
+        return s->capacity;
+    }
+    to = s->found + ((size_t)q * s->capacity + at) * s->found_bytes;
+    __builtin_prefetch(s->distance + (size_t)q * s->capacity + at, 1);
+    for (size_t b = 0; b < n * s->found_bytes; b += 64)
+        __builtin_prefetch(to + b, 1);
+    return at;
+}
+
+/* Lowers the limit of a query of the slab where enough rows have come in, of which the last is before end. */
+static void follow_limit(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, struct slab *slab,
+                         uint32_t i, uint32_t end)
+{
+    uint32_t q = slab->pairs[i].query, depth = s->args->depths[q],
+             step = 2 * depth > STEP_LEAST ? 2 * depth : STEP_LEAST;
+
+    if (end <= s->capacity && (end - slab->counts[i]) / step != end / step)
+        sac_tiles_refresh_limit(s, w, q, end);
+    slab->limits[i] = pair_limit(s, &slab->pairs[i]);
+    slab->counts[i] = 0;
+}
+
+static void keep_staged(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, struct slab *slab)
+{
+    uint32_t places[SAC_TILES_QUERIES];
+
+    for (uint32_t i = 0; i < slab->count; i++)
+        places[i] = slab->counts[i] > 0 ? places_of(s, slab, i) : 0;
+    for (uint32_t e = 0; e < slab->staged; e++) {
+        const struct sac_tiles_staged *staged = &w->staged[e];
+        size_t at = (size_t)slab->pairs[staged->query].query * s->capacity + places[staged->query];
+        const uint8_t *from = w->codes + staged->row * s->code_stride;
+        uint8_t *to = s->found + at * s->found_bytes;
+
+        if (places[staged->query] == s->capacity)
+            continue;
+        places[staged->query]++;
+        __atomic_store_n((uint32_t *)(void *)(s->distance + at), sac_f32_bits(staged->distance),
+                         __ATOMIC_RELAXED);
+        for (size_t b = 0; b < s->code_stride; b += SAC_TILE_CODES)
+            memcpy(to + b, from + b, SAC_TILE_CODES);
+        memcpy(to + s->code_stride, &staged->found, sizeof staged->found);
+    }
+    for (uint32_t i = 0; i < slab->count; i++)
+        if (slab->counts[i] > 0)
+            follow_limit(s, w, slab, i, places[i] < s->capacity ? places[i] : s->capacity + 1);
+    slab->staged = 0;
+}
+
+/* Rows of a query that are not beyond its limit. */
+static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, struct slab *slab,
+                       uint32_t i, const struct block *block, const float *scores, uint64_t mask)
+{
+    const struct sac_tiles_pair *pair = &slab->pairs[i];
+    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[pair->query] : NULL;
+
+    if (filter != NULL)
+        mask = drop_hidden(filter, block->slots, mask);
+    slab->counts[i] += (uint32_t)__builtin_popcountll(mask);
+    for (; mask != 0; mask &= mask - 1) {
+        uint32_t row = (uint32_t)__builtin_ctzll(mask);
+
+        w->staged[slab->staged++] =
+            (struct sac_tiles_staged){{pair->base + block->bias[row], block->slots[row]},
+                                      pair->base + scores[row],
+                                      (uint16_t)i,
+                                      (uint16_t)(block->first + row)};
+    }
+}
+
+static void scan_block(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                       const struct block *block, const uint16_t *rows)
+{
+    struct slab *slab = context;
+    uint64_t masks[SAC_TILE_QUERIES];
+    bool turned = false;
+
+    for (uint32_t first = 0; first < slab->count; first += slab->group) {
+        uint32_t n = slab->count - first < slab->group ? slab->count - first : slab->group;
+
+        sac_pq_tiles_multiply(w->queries + (size_t)first * s->words.depth, rows, s->words.depth, block->bias,
+                              w->scores);
+        sac_pq_tiles_sieve(w->scores, n, slab->limits + first, masks);
+        for (uint32_t i = 0; i < n; i++) {
+            masks[i] &= block->rows;
+            if (masks[i] == 0)
+                continue;
+            if (!turned)
+                sac_pq_tiles_turn(block->codes, s->words.bytes, w->codes + block->first * s->code_stride,
+                                  s->code_stride);
+            turned = true;
+            stage_rows(s, w, slab, first + i, block, w->scores + (size_t)i * SAC_BLOCK_ROWS, masks[i]);
+        }
+        if (slab->staged > SAC_TILES_STAGED / 2)
+            keep_staged(s, w, slab);
+    }
+}
+
+void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
+                         const struct sac_tiles_part *part, uint32_t item)
+{
+    uint32_t slabs = (part->pair_count + SAC_TILES_QUERIES - 1) / SAC_TILES_QUERIES;
+    uint32_t each = (part->pair_count + slabs - 1) / slabs, page = item * SAC_TILES_PAGES;
+
+    for (uint32_t first = 0; first < part->pair_count; first += each) {
+        uint32_t left = part->pair_count - first;
+        struct slab slab;
+
+        slab_make(s, w, s->pairs + part->first_pair + first, left < each ? left : each, &slab);
+        sac_pq_tiles_begin(slab.group);
+        walk_list(s, w, &s->args->pool.lists[part->list], page, page + SAC_TILES_PAGES, scan_block, &slab);
+        keep_staged(s, w, &slab);
+        sac_pq_tiles_end();
+    }
+}
