@@ -172,11 +172,11 @@ def _head(results: Results) -> list[str]:
         "one-thread work is pinned to a core. What an engine does best at no less than each recall:",
     ]  # fmt: skip
     if waits > BUSY:
-        meaning = (
-            "Take ratios as rough." if waits < WORTHLESS else "This does not say who is faster: run it when it is idle."
-        )
-        lines += ["", f"**The machine was busy with other work**: a pinned thread waited up to {waits:.0%} of its time, "
-                  f"and the load at the end was {m['load']}. {meaning}"]  # fmt: skip
+        meaning = "Take ratios as rough."
+        if waits >= WORTHLESS:
+            meaning = "These figures do not say who is faster: run it again when the machine is idle."
+        lines += ["", f"**The machine was busy with other work**: a pinned thread waited up to {waits:.0%} of its "
+                  f"time, and the load at the end was {m['load']}. {meaning}"]  # fmt: skip
     return lines
 
 
@@ -238,6 +238,9 @@ def _absent(results: Results) -> list[str]:
     lines = ["", "## Not in these tables", ""]
     lines += [f"- {name}: {' '.join(reason.split())}" for name, reason in results["missing"].items()]
     lines += [f"- {label}: {' '.join(reason.split())}" for label, reason in results["left_out"]]
+    unasked = [name for name in ENGINES if name not in results["options"]["engines"]]
+    if unasked:
+        lines.append(f"- Not asked for: {', '.join(unasked)}.")
     lines.append(f"- Settings whose recall is not within {RECALL_MIN} to {RECALL_MAX}, far behind the front, or beaten "
                  "by another setting of the engine; the run's log (runs/ beside the results) has them.")  # fmt: skip
     if results["options"]["seconds"]:
