@@ -65,11 +65,11 @@ def _fraction(text: str) -> float:
 def sift_of_photos(materials: Materials, count: int, queries: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """(base [count][128], queries [queries][128]): SIFT descriptors (Lowe, 2004, as OpenCV has them: whole numbers),
     drawn evenly from all that were found and shuffled. Raises ValueError where photos have fewer."""
+    base, asking = materials.split()
     try:
         import cv2  # noqa: F401
     except ImportError as error:
         raise ValueError("OpenCV is not installed, which finds SIFT: pip install opencv-python-headless") from error
-    base, asking = materials.split()
     # A third more than the mean is wanted of each: photos differ in texture. Both sides alike, so that queries are no
     # stronger keypoints than what they look for.
     each = max(64, -(-4 * count // (3 * len(base))), -(-4 * queries // (3 * len(asking))))
