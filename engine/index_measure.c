@@ -119,7 +119,7 @@ static sac_status find_on(const struct measurement *m, uint32_t shard, uint32_t 
 static sac_status find_truth(struct measurement *m)
 {
     uint32_t live = m->index->labels.live_count, width = live < KNOWN ? live : KNOWN;
-    sac_shard_found found[SAC_SHARDS_MAX];
+    sac_shard_found found[SAC_SHARDS_MAX] = {{0}};
     sac_span slot;
     sac_status st = SAC_OK;
 
@@ -229,7 +229,7 @@ static sac_status scan_on(const struct measurement *m, uint32_t shard, uint32_t 
  * no less. */
 static sac_status scan_all(const struct measurement *m, uint32_t nprobe, struct tally *tally)
 {
-    sac_shard_found found[SAC_SHARDS_MAX];
+    sac_shard_found found[SAC_SHARDS_MAX] = {{0}};
     uint32_t stride = 0;
     sac_span slots;
     sac_status st = SAC_OK;
