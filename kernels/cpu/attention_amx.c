@@ -8,6 +8,7 @@
  * tiles.
  *
  * Tiles are 16 rows of 64 bytes throughout; 0-3 sums, 4-5 left, 6-7 right. */
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu.h"
 
 #include <assert.h>
@@ -145,17 +146,9 @@ static void pack_v(const struct sac_attention_args *a, const struct layout *at, 
 
 static void configure_tiles(void)
 {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
+    const uint8_t rows[8] = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE};
 
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = 64;
-        config.rows[i] = TILE;
-    }
-    _tile_loadconfig(&config);
+    sac_amx_configure(rows);
 }
 
 /* to [ROWS][columns] = left [ROWS][inner] right, right in tiles (inner / 32, columns / 16); inner and columns

@@ -2,6 +2,7 @@
  * gives in ref/pq_scan.c, within the error that pq_scan_lists.c states. Floors, of a core: a tile
  * instruction takes a cycle for each of its queries, so a (query, row) costs depth / 512 cycles; a byte of a
  * code takes a load of 4 components, at best half a cycle, for all queries of the list together. */
+#include "kernels/cpu/amx.h"
 #include "kernels/cpu/pq_scan_tiles.h"
 
 #include <immintrin.h>
@@ -103,18 +104,11 @@ void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t
 /* Tiles 0 to 3 hold scores, 4 queries, 5 to 7 rows. */
 void sac_pq_tiles_begin(uint32_t query_count)
 {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
+    uint8_t rows[8];
 
-    for (int i = 0; i < 8; i++) {
-        config.row_bytes[i] = 64;
-        config.rows[i] = i < 5 ? (uint8_t)query_count : ROWS;
-    }
-    __asm__ volatile("" : : "r"(&config) : "memory"); /* gcc's intrinsic names its first 8 bytes only */
-    _tile_loadconfig(&config);
+    for (int i = 0; i < 8; i++)
+        rows[i] = i < 5 ? (uint8_t)query_count : ROWS;
+    sac_amx_configure(rows);
 }
 
 void sac_pq_tiles_end(void)
