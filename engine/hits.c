@@ -60,7 +60,7 @@ void sac_hits_offer(sac_hits *hits, const sac_labels *labels, uint32_t slot, flo
     if (hit.distance > hits->distance_max ||
         (hits->count == hits->k && hit.distance > hits->heap[0].distance))
         return;
-    hit.label = labels->label[slot];
+    hit.label = sac_labels_at(labels, slot);
     if (hits->count < hits->k)
         sift_up(hits->heap, hits->count++, hit);
     else if (farther(&hits->heap[0], &hit))

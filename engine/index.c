@@ -350,7 +350,7 @@ void sac_index_each_label(const sac_index *shared, bool (*fn)(void *context, uin
         slot_count = index->labels.slot_count;
         for (; slot < slot_count && count < 512; slot++)
             if (sac_labels_live(&index->labels, slot))
-                labels[count++] = index->labels.label[slot];
+                labels[count++] = sac_labels_at(&index->labels, slot);
         pthread_rwlock_unlock(&index->lock);
         for (uint32_t i = 0; i < count; i++)
             if (!fn(context, labels[i]))

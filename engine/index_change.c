@@ -184,7 +184,7 @@ static void withdraw(sac_index *index, const sac_team *team, const struct share 
 static sac_status append(sac_index *index, const sac_team *team, size_t n, const uint64_t *labels,
                          const struct share *shares)
 {
-    sac_status st = sac_labels_reserve(&index->labels, n, team->ws[0]->err);
+    sac_status st = sac_labels_reserve(&index->labels, n, labels, team->ws[0]->err);
 
     if (st != SAC_OK)
         return st;

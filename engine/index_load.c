@@ -196,12 +196,14 @@ static sac_status get_labels(struct reader *r)
 {
     sac_labels *labels = &r->index->labels;
     uint64_t chunk[512] = {0};
-    sac_status st = sac_labels_reserve(labels, r->header.count, r->err);
+    sac_status st = SAC_OK;
 
     open_section(r, SAC_SECTION_LABELS);
     for (uint32_t i = 0; st == SAC_OK && i < r->header.count;) {
         uint32_t rows = r->header.count - i < 512 ? r->header.count - i : 512;
         st = get(r, chunk, rows * sizeof *chunk);
+        if (st == SAC_OK)
+            st = sac_labels_reserve(labels, rows, chunk, r->err);
         for (uint32_t c = 0; st == SAC_OK && c < rows; c++, i++) {
             if (sac_labels_find(labels, chunk[c]) != SAC_NO_SLOT)
                 st = damaged(r, "a label is there twice");
@@ -490,8 +492,8 @@ static sac_status vectors_from_caller(struct reader *r, uint32_t shard, size_t f
     for (uint32_t i = 0; i < count; i++) {
         size_t slot = (size_t)(local + i) * r->team.count + shard;
         slots[i] = local + i;
-        if (!keeper->fn(keeper->context, index->labels.label[slot], given)) {
-            keeper->gone[keeper->gone_count++] = index->labels.label[slot];
+        if (!keeper->fn(keeper->context, sac_labels_at(&index->labels, (uint32_t)slot), given)) {
+            keeper->gone[keeper->gone_count++] = sac_labels_at(&index->labels, (uint32_t)slot);
             continue;
         }
         st = sac_index_check_vector(index, given, "vector", slot, r->err);

@@ -135,7 +135,7 @@ static void put_labels(struct writer *w)
     begin_section(w, SAC_SECTION_LABELS);
     for (uint32_t slot = 0; slot < labels->slot_count; slot++)
         if (sac_labels_live(labels, slot))
-            put(w, &labels->label[slot], sizeof labels->label[slot]);
+            put(w, &(uint64_t){sac_labels_at(labels, slot)}, sizeof(uint64_t));
     end_section(w, SAC_SECTION_LABELS);
 }
 

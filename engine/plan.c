@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define LABEL_BYTES 14u      /* a label, its bit, and its share of the table from labels to slots */
+#define LABEL_BYTES 14u      /* a label, its bit, and its share of the table of labels; less: labels.h */
 #define MEAN_DEPTH 128u      /* candidates of a search that asks for the default recall: about */
 #define MEAN_PROBE_SHARE 32u /* it probes one list in so many, about */
 
