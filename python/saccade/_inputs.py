@@ -21,15 +21,22 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
 
     Raises ValueError for what is no array of numbers, such as rows of different lengths.
     """
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        value = np.from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except (ValueError, TypeError) as error:  # ragged lists; a tensor that is not in host memory
-        raise ValueError(f"{name}: no array of numbers: {error}") from error
+    if type(value) is np.ndarray:
+        array = value
+    else:
+        array = _converted(value, name)
     if array.dtype.kind not in "fiu":
         raise ValueError(f"{name}: numbers wanted, got an array of {array.dtype}")
     return array
+
+
+def _converted(value: Any, name: str) -> NDArray[Any]:
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        value = np.from_dlpack(value)
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as error:  # ragged lists; a tensor that is not in host memory
+        raise ValueError(f"{name}: no array of numbers: {error}") from error
 
 
 def as_rows(value: Any, dim: int, name: str) -> NDArray[np.float32]:

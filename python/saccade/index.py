@@ -6,6 +6,7 @@ import ctypes
 import math
 import operator
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from .device import Device, Owned, default_device
 
 _HIT = np.dtype(_library.Hit)
 _QUERY = np.dtype(_library.Query)
+_KEPT_HITS = 1 << 17  # 2 MB: larger batches make their buffers anew each time
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,10 @@ class Index(Owned):
         self.dim = info.dim
         self.metric = info.metric
         self._next_id: int | None = None  # found on the first add without ids
+        self._value, self._worst = ("distance", np.inf) if self.metric == "l2" else ("score", -np.inf)
+        self._search = _library.load().sac_index_search
+        self._lone_asks: defaultdict[int, list[_Ask]] = defaultdict(list)  # by k; those that no call is using
+        self._asks: list[_Ask] = []  # for batches
 
     # ---- filling -------------------------------------------------------------------------------------
 
@@ -188,27 +194,59 @@ class Index(Owned):
         allow: ids that may be found, one array for all queries, or a list of n: an array or None (all) each.
             k come back whenever k of them are held; ids that are not held are passed over.
         """
-        rows = as_rows(x, self.dim, "x")
-        n, k = len(rows), _unsigned("k", k, low=1)
-        queries = np.zeros(n, _QUERY)
-        hits = np.empty((n, k), _HIT)
-        queries["vector"] = _addresses(rows)
-        queries["hits"] = _addresses(hits)
-        queries["k"] = k
-        queries["recall"] = _setting("recall", recall, n, "f", 0.0, 1.0)
-        queries["nprobe"] = _setting("nprobe", nprobe, n, "iu", 0, 2**32 - 1)
-        queries["depth"] = _setting("depth", depth, n, "iu", 0, 2**32 - 1)
-        queries["exact"] = _setting("exact", exact, n, "b", False, True)
-        queries["no_rescore"] = ~_setting("rescore", rescore, n, "b", False, True)
-        queries["score_threshold"] = _setting("score_threshold", score_threshold, n, "f", -math.inf, math.inf)
-        kept = _allowed(allow, n, queries)
-        _library.check("sac_index_search", self._handle, queries.ctypes.data, n)
-        del kept
+        rows, k = as_rows(x, self.dim, "x"), _unsigned("k", k, low=1)
+        n = len(rows)
+        settings = _Settings(
+            _setting("recall", recall, n),
+            _setting("nprobe", nprobe, n),
+            _setting("depth", depth, n),
+            _setting("exact", exact, n),
+            1 - _setting("rescore", rescore, n),
+            _setting("score_threshold", score_threshold, n),
+        )
+        if n == 1 and allow is None:
+            return self._search_one(rows, k, settings)
+        return self._search_many(rows, k, settings, allow)
 
-        missing = np.arange(k) >= queries["hit_count"][:, np.newaxis]
-        distances = self.metric == "l2"
-        D = np.where(missing, np.float32(np.inf if distances else -np.inf), hits["distance" if distances else "score"])
-        I = np.where(missing, np.int64(-1), hits["label"].astype(np.int64))
+    # The engine answers a lone query in microseconds, so what it is asked with is made once and kept. Whoever takes it
+    # from its list has it alone, whatever other threads do; after an error it is not put back.
+
+    def _search_one(self, rows: NDArray[np.float32], k: int, settings: _Settings) -> _Answer:
+        asks = self._lone_asks[k]
+        try:
+            ask = asks.pop()
+        except IndexError:
+            ask = _Ask(self, 1, k)
+        query = ask.query
+        query.recall, query.nprobe, query.depth, query.exact, query.no_rescore, query.score_threshold = settings
+        ask.row[:] = rows
+        ask(self._handle, 1)
+        D, I, count = ask.values.copy(), ask.labels.copy(), query.hit_count
+        asks.append(ask)
+        if count < k:
+            D[:, count:], I[:, count:] = self._worst, -1
+        return D, I
+
+    def _search_many(self, rows: NDArray[np.float32], k: int, settings: _Settings, allow: Any) -> _Answer:
+        n = len(rows)
+        try:
+            ask = self._asks.pop()
+        except IndexError:
+            ask = None
+        if ask is None or ask.n < n or ask.k != k:
+            ask = _Ask(self, n, k)
+        queries = ask.queries[:n]
+        queries["vector"] = _addresses(rows)
+        for name, value in zip(_Settings._fields, settings, strict=True):
+            queries[name] = value
+        kept = _allowed(allow, n, queries)
+        ask(self._handle, n)
+        D, I, counts = ask.values[:n].copy(), ask.labels[:n].copy(), queries["hit_count"]
+        if counts.min(initial=k) < k:
+            missing = np.arange(k) >= counts[:, np.newaxis]
+            D[missing], I[missing] = self._worst, -1
+        if not kept and ask.n * k <= _KEPT_HITS:  # `kept` is what its queries point to
+            self._asks.append(ask)
         return D, I
 
     def reconstruct(self, id: int) -> NDArray[np.float32]:
@@ -285,6 +323,30 @@ class Index(Owned):
         return index
 
 
+_Answer = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+class _Ask:
+    """The arguments of a search of up to n queries for k hits each, and room for their answers: values and labels
+    [n][k]. The first query has a row of its own and is there as a ctypes struct too."""
+
+    def __init__(self, index: Index, n: int, k: int) -> None:
+        self.n, self.k = n, k
+        self.row = np.empty(index.dim, np.float32)
+        hits = np.empty((n, k), _HIT)
+        self.values, self.labels = hits[index._value], hits["label"].view(np.int64)  # which end at 2^63-1
+        self.queries = np.zeros(max(n, 1), _QUERY)
+        self.queries["k"], self.queries["hits"][:n] = k, _addresses(hits)
+        self.query = _library.Query.from_buffer(self.queries.data)
+        self.query.vector = self.row.ctypes.data
+        self._failure = _library.Failure()
+        self._first, self._failed, self._search = self.queries.ctypes.data, ctypes.byref(self._failure), index._search
+
+    def __call__(self, handle: ctypes.c_void_p, n: int) -> None:
+        if self._search(handle, self._first, n, self._failed) != 0:
+            raise _library.error(self._failure.status, self._failure.text.decode("utf-8", "replace"))
+
+
 class _Callback:
     """A progress function as a C callback. What it raises stops the job and is raised where the job was called."""
 
@@ -344,16 +406,42 @@ def _allowed(allow: Any, n: int, queries: NDArray[Any]) -> list[NDArray[np.uint6
     return list(known.values())
 
 
-def _setting(name: str, value: ArrayLike, n: int, kinds: str, low: Any, high: Any) -> NDArray[Any]:
-    """One value or one for each of n queries; kinds are NumPy's letters of the types that will do."""
+class _Settings(NamedTuple):
+    """By the fields of a query, of each one value or one for each query."""
+
+    recall: Any
+    nprobe: Any
+    depth: Any
+    exact: Any
+    no_rescore: Any
+    score_threshold: Any
+
+
+# What search takes for them: types, NumPy's letters of what will do as well, and the range.
+_RANGES: dict[str, tuple[tuple[type, ...], str, Any, Any]] = {
+    "recall": ((float, int), "fiu", 0.0, 1.0),
+    "nprobe": ((int,), "iu", 0, 2**32 - 1),
+    "depth": ((int,), "iu", 0, 2**32 - 1),
+    "exact": ((bool,), "b", False, True),
+    "rescore": ((bool,), "b", False, True),
+    "score_threshold": ((float,), "fiu", -math.inf, math.inf),
+}
+
+
+def _setting(name: str, value: ArrayLike, n: int) -> Any:
+    """A number for all of n queries, or an array of one for each."""
+    plain, kinds, low, high = _RANGES[name]
+    if type(value) in plain and low <= value <= high:
+        return value
     array = np.asarray(value)
-    if array.dtype.kind not in (kinds if kinds != "f" else "fiu") or array.shape not in ((), (n,)):
+    if array.dtype.kind not in kinds or array.shape not in ((), (n,)):
         raise ValueError(f"{name}: one value or [{n}] values wanted, got {value!r}")
     if not np.all((array >= low) & (array <= high)):
         raise ValueError(f"{name}: {low} to {high} wanted, got {value!r}")
-    return array
+    return array.item() if array.size == 1 else array
 
 
 def _addresses(rows: NDArray[Any]) -> NDArray[np.uintp]:
     """Where each row of a C-contiguous array begins."""
-    return rows.ctypes.data + np.arange(len(rows), dtype=np.uintp) * np.uintp(rows.strides[0])
+    first, step = rows.ctypes.data, rows.shape[1] * rows.itemsize
+    return np.arange(first, first + len(rows) * step, step, dtype=np.uintp)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 import saccade
+from saccade import _library
 
 pytestmark = pytest.mark.usefixtures("library")
 
@@ -451,6 +454,92 @@ def test_threads_search_at_once_beside_a_writer(ivf, photosift):
         thread.join()
     assert not failures and len(index) == len(base)
     assert np.array_equal(ivf.search(queries, 10, recall=0.95)[1], want[1])
+
+
+def asks(queries):
+    """Searches of every kind: keyword arguments of each."""
+    ids = np.arange(0, 10_000, 3)
+    one, some = queries[0], queries[:9]
+    return [
+        dict(x=one), dict(x=one, k=1), dict(x=one.tolist(), k=3, recall=1), dict(x=one, exact=True),
+        dict(x=queries[1:2], k=10, recall=0.99), dict(x=one.astype("f8"), nprobe=2, depth=20),
+        dict(x=one, k=40, rescore=False, nprobe=np.int32(1)), dict(x=one, k=100, nprobe=1, score_threshold=-5e4),
+        dict(x=one, score_threshold=0.0), dict(x=one, allow=[7, 9]), dict(x=queries[:0]), dict(x=some, k=10),
+        dict(x=queries[:1], recall=[0.9], exact=[False], rescore=np.array(True)), dict(x=queries[:70], recall=0.95),
+        dict(x=some, k=4, nprobe=np.arange(1, 10), exact=np.arange(9) > 7), dict(x=queries[60:3:-7], k=10),
+        dict(x=some, k=10, allow=ids), dict(x=queries[3:5], k=10, allow=[None, ids[:4]]),
+        dict(x=some, k=10, score_threshold=np.float32(-3e4)), dict(x=queries[2:4].astype("f8"), k=300, nprobe=1),
+    ]  # fmt: skip
+
+
+def plainly(index, x, k=10, allow=None, **settings):
+    """The same search, one query after another through the C API, each with structs of its own."""
+    D, I = [np.empty((0, k), "f4")], [np.empty((0, k), "i8")]
+    for at, row in enumerate(np.array(x, "f4").reshape(-1, index.dim)):
+        hits = (_library.Hit * k)()
+        query = _library.Query(vector=row.ctypes.data, k=k, hits=ctypes.addressof(hits), score_threshold=-np.inf)
+        for name, value in settings.items():
+            value = np.ravel(value)[at if np.ndim(value) else 0].item()
+            setattr(query, *(("no_rescore", not value) if name == "rescore" else (name, value)))
+        ids = allow[at] if isinstance(allow, list) and np.ndim(allow[-1]) else allow
+        if ids is not None:
+            ids = np.array(ids, "u8")
+            query.allow, query.allow_count = ids.ctypes.data, len(ids)
+        _library.check("sac_index_search", index._handle, ctypes.byref(query), 1)
+        found = [(h.distance, h.label) for h in hits[: query.hit_count]] + [(np.inf, -1)] * (k - query.hit_count)
+        D.append(np.array([[d for d, _ in found]], "f4"))
+        I.append(np.array([[label for _, label in found]], "i8"))
+    return np.concatenate(D), np.concatenate(I)
+
+
+@pytest.fixture(scope="module")
+def answers(ivf, photosift):
+    """[(arguments, answer)]"""
+    return [(ask, plainly(ivf, **ask)) for ask in asks(photosift[1])]
+
+
+def same(got, want):
+    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in zip(got, want, strict=True))
+
+
+def test_no_search_leaves_anything_to_the_next(ivf, answers):
+    rng = np.random.default_rng(4)
+    kept = []
+    for i in rng.integers(0, len(answers), 400):
+        ask, want = answers[i]
+        got = ivf.search(**ask)
+        assert same(got, want), ask
+        assert all(array.flags.owndata and array.flags.c_contiguous for array in got)
+        kept.append((got, want))
+        if i % 7 == 0:
+            with pytest.raises(ValueError):
+                ivf.search(**{**ask, "recall": 2.0})
+            with pytest.raises(ValueError):
+                ivf.search(ask["x"], 1001)
+    assert all(same(got, want) for got, want in kept)  # answers are the caller's: no later search wrote into them
+
+
+def test_threads_ask_each_for_their_own(ivf, answers):
+    failures = []
+
+    def search(seed):
+        rng = np.random.default_rng(seed)
+        try:
+            for i in rng.integers(0, len(answers), 150):
+                ask, want = answers[i]
+                assert same(ivf.search(**ask), want), ask
+        except BaseException as error:
+            failures.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # threads meet in the middle of everything
+    threads = [threading.Thread(target=search, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert not failures
 
 
 def test_other_threads_run_during_a_call(photosift):

@@ -3,7 +3,6 @@
 import numpy as np
 
 import saccade
-from saccade.bench.engines.ours import OneQuery
 
 from ..base.module import BaseANN
 
@@ -18,7 +17,7 @@ class Saccade(BaseANN):
         if metric not in METRICS:
             raise NotImplementedError(f"saccade has no metric {metric}; there are {', '.join(METRICS)}")
         self._metric, self._spec = METRICS[metric], spec
-        self._settings, self._one = {}, None
+        self._settings = {}
         self.name = f"saccade({spec})"
 
     def fit(self, X):
@@ -30,14 +29,12 @@ class Saccade(BaseANN):
 
     def set_query_arguments(self, recall, nprobe=0, depth=0):
         self._settings = {"recall": recall, "nprobe": nprobe, "depth": depth}
-        self._one = None
         how = f"recall={recall}" if recall else f"nprobe={nprobe}, depth={depth}"
         self.name = f"saccade({self._spec}, {how})"
 
     def query(self, q, n):
-        if self._one is None or self._one.k != n:
-            self._one = OneQuery(self._index, n, **self._settings)
-        return self._one(q)
+        ids = self._index.search(q, n, **self._settings)[1][0]
+        return ids[ids >= 0]
 
     def batch_query(self, X, n):
         self.res = self._index.search(X, n, **self._settings)[1]
@@ -50,5 +47,4 @@ class Saccade(BaseANN):
         return {"spec": info.spec, "bytes_codes": info.bytes_codes, "bytes_vectors": info.bytes_vectors}
 
     def done(self):
-        self._one = None
         self._index.close()

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import numpy as np
 
 import saccade
-from saccade.bench.engines.ours import OneQuery
 
 from ..api import VectorDB
 
@@ -22,14 +21,14 @@ class Saccade(VectorDB):
         if drop_old:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.index, self.one = None, None
+        self.index = None
 
     @contextmanager
     def init(self):
         if self._file.exists():
             self.index = saccade.Index.load(self._file)
         yield
-        self.index, self.one = None, None
+        self.index = None
 
     def insert_embeddings(self, embeddings, metadata, **kwargs):
         try:
@@ -53,14 +52,13 @@ class Saccade(VectorDB):
         index.add(vectors, ids)
         index.measure()
         index.save(self._file)
-        self.index, self.one = index, None
+        self.index = index
 
     def search_embedding(self, query, k=100, filters=None, **kwargs):
         if filters:
             raise NotImplementedError("saccade's index in the process has no filters by metadata")
-        if self.one is None or self.one.k != k:
-            self.one = OneQuery(self.index, k, **self.case.search_param())
-        return self.one(query).tolist()
+        ids = self.index.search(np.asarray(query, np.float32), k, **self.case.search_param())[1][0]
+        return ids[ids >= 0].tolist()
 
     @property
     def _file(self):
