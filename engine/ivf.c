@@ -3,6 +3,7 @@
 #include "engine/kmeans.h"
 #include "engine/pq.h"
 #include "engine/random.h"
+#include "kernels/reach.h"
 
 #include <assert.h>
 #include <math.h>
@@ -296,7 +297,7 @@ sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries
 
 /* ---- searching -------------------------------------------------------------------------------------- */
 
-enum { NPROBES, NEEDS, DEPTHS, SETTINGS };
+enum { NPROBES, NEEDS, DEPTHS, REACHES, SETTINGS };
 
 static uint32_t *setting(const sac_ivf_batch *batch, void *side, int which)
 {
@@ -337,30 +338,41 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
             queries[q].nprobe < out->width ? queries[q].nprobe : out->width;
         setting(out, out->settings.host, NEEDS)[q] = queries[q].need;
         setting(out, out->settings.host, DEPTHS)[q] = (queries[q].depth + 15) / 16 * 16;
+        ((float *)setting(out, out->settings.host, REACHES))[q] =
+            queries[q].reach > 0 ? queries[q].reach : INFINITY;
     }
     return sac_rotation_prepare(&ivf->rotation, ws, n, x, &out->coded);
 }
 
-/* Lists first .. first + rows - 1 only, of which probes then tell the numbers from 0. */
-static sac_status probe(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *x, uint32_t first,
-                        uint32_t rows, uint32_t width, const uint32_t *nprobes, const uint32_t *needs,
-                        sac_probe *probes, uint32_t *counts, uint32_t *held)
+/* A probe of lists first .. first + rows - 1 only, which then have the numbers from 0; what the queries want
+ * and where it goes is the caller's. */
+static struct sac_probe_args probe_args(const sac_ivf *ivf, size_t n, const float *x, uint32_t first,
+                                        uint32_t rows)
 {
-    return sac_run_probe(
-        ws, &(struct sac_probe_args){.queries = x,
-                                     .query_count = n,
-                                     .dim = ivf->coded_dim,
-                                     .distance = ivf->distance,
-                                     .centroids = ivf->centroids + (size_t)first * ivf->coded_dim,
-                                     .centroid_norms = ivf->centroid_norms + first,
-                                     .lists = (const sac_list *)ivf->lists.lists.copy + first,
-                                     .nlist = rows,
-                                     .nprobes = nprobes,
-                                     .needs = needs,
-                                     .width = width,
-                                     .probes = probes,
-                                     .counts = counts,
-                                     .held = held});
+    return (struct sac_probe_args){.queries = x,
+                                   .query_count = n,
+                                   .dim = ivf->coded_dim,
+                                   .distance = ivf->distance,
+                                   .centroids = ivf->centroids + (size_t)first * ivf->coded_dim,
+                                   .centroid_norms = ivf->centroid_norms + first,
+                                   .lists = (const sac_list *)ivf->lists.lists.copy + first,
+                                   .nlist = rows};
+}
+
+static sac_status probe(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch, sac_probe *probes,
+                        uint32_t *counts)
+{
+    struct sac_probe_args args = probe_args(ivf, batch->n, batch->coded.device, 0, ivf->nlist);
+
+    args.nprobes = setting(batch, batch->settings.device, NPROBES);
+    args.needs = setting(batch, batch->settings.device, NEEDS);
+    if (ivf->distance == SAC_DISTANCE_L2SQ)
+        args.reaches = (const float *)setting(batch, batch->settings.device, REACHES);
+    args.width = batch->width;
+    args.probes = probes;
+    args.counts = counts;
+    args.held = batch->held.device;
+    return sac_run_probe(ws, &args);
 }
 
 static float scale_of(const sac_ivf *ivf)
@@ -444,9 +456,7 @@ sac_status sac_ivf_submit(const sac_ivf *ivf, sac_workspace *ws, sac_ivf_batch *
     sac_status st = probes == NULL || counts == NULL ? sac_workspace_failure(ws) : push(ivf, ws, batch);
 
     if (st == SAC_OK)
-        st = probe(ivf, ws, batch->n, batch->coded.device, 0, ivf->nlist, batch->width,
-                   setting(batch, batch->settings.device, NPROBES),
-                   setting(batch, batch->settings.device, NEEDS), probes, counts, batch->held.device);
+        st = probe(ivf, ws, batch, probes, counts);
     if (st == SAC_OK)
         st = scan(ivf, ws, batch, probes, counts, batch->width);
     return st == SAC_OK ? sac_span_fetch(ws, &batch->held) : st;
@@ -477,6 +487,7 @@ static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x
 {
     uint32_t *counts = sac_workspace_device(ws, 16, sizeof *counts);
     uint32_t *held = sac_workspace_device(ws, 16, sizeof *held);
+    struct sac_probe_args args;
     sac_span settings, probes;
     sac_status st = SAC_OK;
 
@@ -488,10 +499,16 @@ static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x
 
         ((uint32_t *)settings.host)[0] = rows; /* nprobe */
         ((uint32_t *)settings.host)[16] = 0;   /* need */
+        args = probe_args(ivf, 1, x, first, rows);
+        args.nprobes = settings.device;
+        args.needs = (uint32_t *)settings.device + 16;
+        args.width = rows;
+        args.probes = probes.device;
+        args.counts = counts;
+        args.held = held;
         st = sac_span_push(ws, &settings);
         if (st == SAC_OK)
-            st = probe(ivf, ws, 1, x, first, rows, rows, settings.device, (uint32_t *)settings.device + 16,
-                       probes.device, counts, held);
+            st = sac_run_probe(ws, &args);
         if (st == SAC_OK)
             st = sac_span_pull(ws, &probes);
         for (uint32_t i = 0; st == SAC_OK && i < rows; i++) {
@@ -504,6 +521,15 @@ static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x
     if (st == SAC_OK)
         qsort(ranked, ivf->nlist, sizeof *ranked, compare_ranked);
     return st;
+}
+
+static bool wants_more(const sac_ivf *ivf, const sac_ivf_query *query, const struct ranked_probe *ranked,
+                       uint32_t taken)
+{
+    bool near = query->reach == 0 || ivf->distance != SAC_DISTANCE_L2SQ ||
+                sac_within_reach(ranked[taken].distance, taken, fmaxf(ranked[0].distance, 0), query->reach);
+
+    return taken < query->nprobe && near;
 }
 
 sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_query *query,
@@ -524,7 +550,7 @@ sac_status sac_ivf_submit_widest(const sac_ivf *ivf, sac_workspace *ws, const sa
         st = rank_all(ivf, ws, batch->coded.device, ranked);
     if (st != SAC_OK)
         return st;
-    for (; taken < ivf->nlist && (taken < query->nprobe || held < query->need); taken++) {
+    for (; taken < ivf->nlist && (held < query->need || wants_more(ivf, query, ranked, taken)); taken++) {
         ((sac_probe *)probes.host)[taken] = ranked[taken].probe;
         held += sac_lists_rows(&ivf->lists, ranked[taken].probe.list);
     }

@@ -78,16 +78,19 @@ sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries
 
 /* How one query is searched. */
 typedef struct sac_ivf_query {
-    uint32_t nprobe; /* lists at least, 1..nlist */
+    uint32_t nprobe; /* lists, 1..nlist */
     uint32_t depth;  /* candidates to keep, 1..SAC_DEPTH_MAX; rounded up to a multiple of 16 */
     uint32_t need;   /* more lists are probed until they hold this many entries */
+    /* L2: only lists within this reach are probed (kernels/reach.h), of those at most nprobe; >= 1. 0: no
+     * limit, nprobe lists. */
+    float reach;
 } sac_ivf_query;
 
 /* A batch that is searched together: pieces of the workspace. */
 typedef struct sac_ivf_batch {
     size_t n;
     sac_span x, coded;     /* [n][dim], [n][coded_dim] */
-    sac_span settings;     /* u32 [3][setting_stride]: nprobes, needs, depths */
+    sac_span settings;     /* u32 [4][setting_stride]: nprobes, needs, depths; reaches, which are f32 */
     size_t setting_stride; /* n rounded up */
     uint32_t width;        /* lists that a query may probe */
     uint32_t stride;       /* places of a query's candidates: the largest depth */

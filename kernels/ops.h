@@ -252,12 +252,19 @@ typedef struct sac_probe {
     float base; /* added to every entry: |q|^2 - 2 q.c for L2, -q.c for the inner product */
 } sac_probe;
 
-/* The lists that each query probes: the nearest by centroid, nearest first, at least nprobes[q] of them and
- * more until they hold needs[q] entries, at most `width`. held[q]: the entries they hold (at most
- * UINT32_MAX), so that the caller sees who needs more than `width`. Which lists are taken may differ from the
- * twin's only where the two distances differ by less than 1e-2 * (|q|^2 + |c|^2); base is exact to 1e-5 *
- * (|q|^2 + |c|^2) for the list taken, and the order within a query's probes is that of the exact distances
- * (ties: the smaller list). */
+/* The lists that each query probes: the nearest by centroid, nearest first, nprobes[q] of them or those
+ * within reach, and more until they hold needs[q] entries, at most `width`. held[q]: the entries they hold
+ * (at most UINT32_MAX), so that the caller sees who needs more than `width`.
+ *
+ * Lists in groups, for nlist in the thousands: a query looks at the lists of the groups whose heads are
+ * nearest (equal distances: the smaller group), as few groups as hold at least sac_probe_compared() lists,
+ * and takes the nearest of those; if all of them hold less than it needs, it looks at every list. A device
+ * whose sac_ops.probe_groups is false looks at every list anyway.
+ *
+ * Tolerance: a list or a group may be taken before another one if its distance is larger by less than 1e-2 *
+ * (|q|^2 + |c|^2): a CPU chooses by rough rows, whose distances are off by about 1e-3 of that. Of what is
+ * taken, the order is that of the exact distances (ties: the smaller list), base is exact to 1e-5 * (|q|^2 +
+ * |c|^2), and so are the distances by which reach is judged. */
 struct sac_probe_args {
     const float *queries; /* [query_count][dim] */
     size_t query_count;
@@ -265,15 +272,34 @@ struct sac_probe_args {
     sac_distance distance;
     const float *centroids;      /* [nlist][dim] */
     const float *centroid_norms; /* [nlist], squared */
-    const sac_list *lists;       /* [nlist] */
+    const void *rough;     /* the centroids again, as SAC_I8 rows [nlist] that rows_write made; NULL: none */
+    const sac_list *lists; /* [nlist] */
     uint32_t nlist;
-    const uint32_t *nprobes; /* [query_count], 1..width */
-    const uint32_t *needs;   /* [query_count] */
-    uint32_t width;          /* 1..min(nlist, 4096) */
-    sac_probe *probes;       /* [query_count][width]; places past counts[q] are undefined */
-    uint32_t *counts;        /* [query_count] */
-    uint32_t *held;          /* [query_count] */
+    uint32_t group_count;        /* 0: every list is looked at; the five below are NULL */
+    const uint32_t *group_first; /* [group_count + 1]: group g is lists group_first[g] .. group_first[g + 1] -
+                                  * 1; ascending from 0 to nlist. A group may be empty. */
+    const float *heads;          /* [group_count][dim]: the mean of a group's centroids */
+    const float *head_norms;     /* [group_count], squared */
+    const void *rough_heads;     /* the heads as SAC_I8 rows; there exactly where `rough` is */
+    const uint32_t *nprobes;     /* [query_count], 1..width */
+    const uint32_t *needs;       /* [query_count] */
+    /* [query_count], >= 1, +inf: no limit; or NULL: no limit for all. L2 only. Probing stops before the first
+     * list out of reach (reach.h), with nprobes[q] at the latest; not before the first of all, nor for a
+     * query whose distance from that is 0, nor before needs[q] are met. */
+    const float *reaches;
+    uint32_t width;    /* 1..min(nlist, 4096) */
+    sac_probe *probes; /* [query_count][width]; places past counts[q] are undefined */
+    uint32_t *counts;  /* [query_count] */
+    uint32_t *held;    /* [query_count] */
 };
+
+/* Lists that a query which probes so many of nlist is compared with, at least, where they are in groups. */
+static inline uint32_t sac_probe_compared(uint32_t nlist, uint32_t nprobe)
+{
+    uint32_t wanted = 256 + 4 * nprobe;
+
+    return wanted < nlist ? wanted : nlist;
+}
 
 /* In which order a scan goes about its (query, list) pairs. */
 typedef enum sac_schedule {
@@ -475,6 +501,7 @@ struct sac_ops {
     sac_status (*list_move)(sac_stream *s, const struct sac_list_move_args *a);
     sac_status (*probe)(sac_stream *s, const struct sac_probe_args *a);
     size_t (*probe_scratch)(const sac_device *d, const struct sac_probe_args *a);
+    bool probe_groups;          /* probe makes use of groups and of rough rows */
     uint32_t pq_scan_schedules; /* bit 1 << sac_schedule: those that this device has */
     sac_status (*pq_table)(sac_stream *s, const struct sac_pq_table_args *a);
     sac_status (*pq_scan)(sac_stream *s, const struct sac_pq_scan_args *a);

@@ -7,6 +7,9 @@
  * TB/s, 0.006 ms; reading the 64 + 16 centroids of each query again for exact distances, 0.3 GB from L2, 0.06
  * ms. One query: 19 MB, 4.5 us from memory, half that from L2.
  *
+ * Groups of lists are not looked at: products with all centroids cost less than finding out which to leave
+ * out.
+ *
  * Batches choose by products of 16-bit numbers (shortlist.cu), few queries directly (shortlist_stream.cu);
  * then a block a query computes the exact distances of what was chosen, sorts, and takes from the front until
  * both nprobes and needs are met. A product's distance is wrong by at most 2^-10 (|q|^2 + |c|^2) (panel.cuh),
@@ -19,6 +22,7 @@
 #include "kernels/cuda/shortlist_finish.cuh"
 
 #include "kernels/cuda/launch.cuh"
+#include "kernels/reach.h"
 
 #include <assert.h>
 
@@ -29,6 +33,7 @@ struct probe_finish {
     const float *centroid_norms;
     const sac_list *pool;
     const uint32_t *nprobes, *needs;
+    const float *reaches; /* or NULL */
     uint32_t width;
     sac_probe *probes;
     uint32_t *counts, *held;
@@ -62,10 +67,12 @@ static __device__ uint64_t block_prefix(uint64_t value, struct probe_sums *share
 }
 
 /* Block: takes lists from the front of the sorted keys. A list is taken if there are fewer than nprobes
- * before it, or those before it hold fewer than needs: whoever is not taken, nobody behind is. */
+ * before it and it is within reach, or those before it hold fewer than needs: whoever is not taken, nobody
+ * behind is. */
 static __device__ void take(const struct probe_finish *a, uint32_t query, const uint64_t *keys,
                             struct probe_sums *shared)
 {
+    float nearest = sac_key_distance(keys[0]), reach = a->reaches != NULL ? a->reaches[query] : INFINITY;
     uint64_t held = 0;
     uint32_t count = 0;
     bool more = true;
@@ -74,10 +81,11 @@ static __device__ void take(const struct probe_finish *a, uint32_t query, const 
         uint32_t i = first + threadIdx.x, taken, list = i < a->width ? sac_key_index(keys[i]) : 0;
         uint32_t rows = i < a->width ? a->pool[list].row_count : 0;
         uint64_t total, before = held + block_prefix(rows, shared, &total);
-        bool takes = i < a->width && (i < a->nprobes[query] || before < a->needs[query]);
+        float distance = i < a->width ? sac_key_distance(keys[i]) : 0.0f;
+        bool near = isinf(reach) || sac_within_reach(distance, i, nearest, reach);
+        bool takes = i < a->width && ((i < a->nprobes[query] && near) || before < a->needs[query]);
 
         if (takes) {
-            float distance = sac_key_distance(keys[i]);
             sac_probe probe = {list, a->lists.l2 ? distance - a->centroid_norms[list] : distance};
 
             a->probes[(size_t)query * a->width + i] = probe;
@@ -120,6 +128,7 @@ static cudaError_t finish(sac_stream *s, const struct sac_probe_args *a,
                              a->lists,
                              a->nprobes + first,
                              a->needs + first,
+                             a->reaches != NULL ? a->reaches + first : NULL,
                              a->width,
                              a->probes + first * a->width,
                              a->counts + first,
@@ -155,6 +164,7 @@ extern "C" sac_status sac_probe_cuda(sac_stream *s, const struct sac_probe_args 
     if (a->query_count == 0)
         return SAC_OK;
     assert(a->width >= 1 && a->width <= a->nlist && a->width <= 4096 && a->dim > 0);
+    assert(a->reaches == NULL || a->distance == SAC_DISTANCE_L2SQ);
     sac_scratch_reset(s);
     sac_shortlist_plan(s->device, &search, &plan);
     if (!sac_shortlist_take(s, &search, &plan, &list))

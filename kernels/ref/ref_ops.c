@@ -27,6 +27,7 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .list_move = sac_list_move_ref,
         .probe = sac_probe_ref,
         .probe_scratch = sac_probe_scratch_ref,
+        .probe_groups = true,
         .pq_scan_schedules = 1u << SAC_QUERY_MAJOR,
         .pq_table = sac_pq_table_ref,
         .pq_scan = sac_pq_scan_ref,

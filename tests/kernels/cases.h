@@ -25,10 +25,11 @@ enum {
     CASE_IN_PLACE = 1 << 11, /* the input is where the output goes */
     CASE_EXTREMES = 1 << 12, /* zeros, infinities, the largest and the smallest numbers, row by row */
     CASE_BILINEAR = 1 << 13, /* SAC_FILTER_BILINEAR */
+    CASE_REACHES = 1 << 14,  /* a reach for each query, of few lists or of many */
 };
 
 struct kernel_case {
-    uint32_t n, dim, k, queries; /* fields that an operation does not use are 0 */
+    uint32_t n, dim, k, queries, groups; /* fields that an operation does not use are 0 */
     sac_pq_shape pq;
     sac_dtype dtype, y_dtype;
     sac_distance distance;
