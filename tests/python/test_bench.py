@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from needs import ROOT
-from saccade.bench import child, environment, files, makers, measure, plots, report, run
+from saccade.bench import batches, child, environment, files, makers, measure, plots, report, run
 from saccade.bench import data as data_sets
 from saccade.bench.engines import ENGINES, Shape, Unavailable
 from saccade.bench.engines.base import ladder, lists_for
@@ -448,6 +448,50 @@ def test_curves_are_fronts():
     assert report.best(results, "one", 0.91)["numpy"]["qps"] == 40 and report.best(results, "batch", 0.9) == {}
 
 
+# ---- batches of every size -------------------------------------------------------------------------------
+
+
+def test_sizes_are_powers_of_two_and_their_neighbours():
+    assert batches.sizes(17) == [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17]
+    assert batches.sizes(1) == [1] and batches.sizes(4097)[-4:] == [2049, 4095, 4096, 4097]
+    assert len(batches.sizes(4097)) == 35
+
+
+def test_every_size_is_timed_over_whole_batches():
+    asked = []
+    points = batches.measure(lambda at, n: asked.append((at, n)), 20, [1, 7, 20], 2, 0.002, 1)
+    assert [p["size"] for p in points] == [1, 7, 20]
+    assert all(0 < p["us"] <= p["us_median"] and p["cpu_us"] > 0 for p in points)
+    assert {at for at, n in asked if n == 7} == {0, 7} and {at for at, n in asked if n == 20} == {0}
+    assert {at for at, n in asked if n == 1} == set(range(20))
+
+
+def test_what_is_slower_than_below_is_marked():
+    given = {8: 12, 1: 20, 2: 10, 3: 11, 4: 11.6, 5: 30, 16: 13, 17: 14}
+    points = [{"size": size, "us": us, "cpu_us": 5 if size == 3 else 4} for size, us in given.items()]
+    marks = {p["size"]: (p["slower"], p["dearer"]) for p in batches.marked(points)}
+    assert marks[4][0] == 2 and marks[5][0] == 3 and marks[3] == (None, 2)  # 5 has 3 and 4 below, 4 has 2 and 3
+    assert [size for size, mark in marks.items() if mark != (None, None)] == [3, 4, 5]
+    assert list(marks) == sorted(given)
+
+
+def test_batches_are_measured_and_written(source, tmp_path, library):
+    files.write_fbin(tmp_path / "base.fbin", source.base)
+    files.write_fbin(tmp_path / "query.fbin", source.queries)
+    arguments = ("--data", tmp_path, "--work", tmp_path / "work", "--most", "9", "--seconds", "0.02", "--rounds", "2")
+    done = bench(*arguments, "--spec", "IVF16,PQ12", "--nprobe", "8", "--depth", "40", module="batches")
+    assert done.returncode == 0, done.stderr
+    assert "| 9 | " in done.stdout and "- processor time, 1 thread:" in done.stdout
+    written = json.loads(next((tmp_path / "work/results").glob("batches-*.json")).read_text())
+    assert written["recall"] > 0.8 and written["setting"] == {"nprobe": 8, "depth": 40}
+    assert {p["size"] for p in written["points"]} == {1, 2, 3, 4, 5, 7, 8, 9} and written["points"][0]["threads"] == 1
+    index = next((tmp_path / "work/indexes").rglob("index"))
+    again = bench(*arguments, "--index", index, module="batches")
+    assert again.returncode == 0 and "building" in done.stderr and "building" not in again.stderr
+    assert bench("--most", "0", module="batches").returncode == 2
+    assert bench("--data", "nothing", "--work", tmp_path / "work", module="batches").returncode == 1
+
+
 # ---- environment and command line ------------------------------------------------------------------------
 
 
@@ -474,8 +518,8 @@ def test_packages_are_installed_one_by_one(tmp_path, monkeypatch):
     assert asked[3:] == ["scann"]
 
 
-def bench(*arguments, **extra):
-    command = [sys.executable, "-m", "saccade.bench", *map(str, arguments)]
+def bench(*arguments, module="", **extra):
+    command = [sys.executable, "-m", f"saccade.bench.{module}".rstrip("."), *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), **extra}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
 

@@ -23,10 +23,9 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from . import arguments, environment, measure, plots, report
 from . import data as data_sets
-from . import environment, measure, plots, report
 from .engines import ENGINES, Shape
-from .makers import Materials
 from .run import Comparison, Options, say, words_of
 
 BRUTE_FORCE_MAX = 50_000  # vectors up to which NumPy's exact search takes part unasked
@@ -53,13 +52,8 @@ def main() -> int:
 
 
 def _compare(name: str, options: argparse.Namespace) -> None:
-    materials = Materials(options.photos, options.model, options.seed, options.limit)
-    folder = options.work / "data"
-    if name in data_sets.NAMES:
-        short, source = name, data_sets.named(name, materials, folder)
-    else:
-        short, source = data_sets.source_of(Path(name), options.queries, options.truth, options.metric, options.limit)
-    data = data_sets.prepare(short, source, folder, options.k, options.query_count)
+    data = arguments.prepared(name, options)
+    short = data.name
     say(f"{short}: {len(data.base):,} x {data.base.shape[1]}, {len(data.queries):,} queries; truth: {data.truth_by}")
 
     values = {f.name: getattr(options, f.name) for f in fields(Options) if f.name not in ("engines", "modes")}
@@ -101,12 +95,7 @@ def _arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--data", action="append", metavar="NAME|FILE|DIR", help="what to search, also several times")
-    add("--queries", type=Path, metavar="FILE", help="of the same vectors, where --data is a file of vectors")
-    add("--truth", type=Path, metavar="FILE", help="true neighbours that you have; none: computed by FAISS")
-    add("--metric", choices=("l2", "ip", "cosine"), help="of a file that does not say (l2)")
-    add("--photos", type=Path, metavar="DIR", help="JPEGs that data sets are made of")
-    add("--model", type=Path, metavar="DIR", help="config.json and model.safetensors, for vit-crops")
-    add("--limit", type=int, default=0, metavar="N", help="only so many vectors")
+    arguments.add(parser)
     add("--engines", type=_engines, metavar="A,B", help=f"of {','.join(ENGINES)} (all)")
     add("--modes", type=_modes, default=tuple(measure.MODES), metavar="A,B",
         help="; ".join(f"{m.name}: {m.words}" for m in measure.MODES.values()))  # fmt: skip
@@ -115,12 +104,7 @@ def _arguments() -> argparse.Namespace:
     add("--repetitions", type=int, default=3, metavar="N", help="of every figure (3); the median counts")
     add("--builds", type=int, default=2, metavar="N", help="indexes of each engine (2; 0: its whole grid)")
     add("--settings", type=int, default=10, metavar="N", help="searches of each engine, of those worth measuring (10)")
-    add("--k", type=int, default=10, help="neighbours wanted (10)")
     add("--batch", type=int, default=1_000, metavar="N", help="queries of a batch (1000)")
-    add("--query-count", type=int, default=2_000, metavar="N", help="queries that are used (2000; 0: all)")
-    add("--seed", type=int, default=1, help="of the order and of what is made (1)")
-    add("--work", type=Path, default=Path("build/bench"), metavar="DIR", help="data, indexes and logs (build/bench)")
-    add("--out", type=Path, metavar="DIR", help="tables and plots (results in the above)")
     add("--environment", type=Path, default=Path("build/peers"), metavar="DIR", help="of the peers (build/peers)")
     add("--retry", action="store_true", help="try to install again what could not be installed")
     add("--here", action="store_true", help="use this Python and whatever peers it has; install nothing")

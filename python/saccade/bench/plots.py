@@ -15,12 +15,8 @@ _MARKS = "sDv^<>pXh"
 
 def draw(results: Results, folder: Path, stem: str) -> list[Path]:
     """Recall against queries/s in every mode, recall against p99, building and memory; none without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
+    if not _ready(stem):
         return []
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = stem  # the same figures give the same file
     paths = []
     for mode in results["options"]["modes"]:
         paths.append(folder / f"{stem}-{mode}.svg")
@@ -31,6 +27,44 @@ def draw(results: Results, folder: Path, stem: str) -> list[Path]:
     paths.append(folder / f"{stem}-build.svg")
     _bars(results, paths[-1])
     return paths
+
+
+def draw_batches(results: Results, path: Path) -> list[Path]:
+    """Size of a batch against the time of a query, and which sizes are slow; none without matplotlib."""
+    if not _ready(path.stem):
+        return []
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7.5, 4.5))
+    for at, threads in enumerate(dict.fromkeys(p["threads"] for p in results["points"])):
+        points = [p for p in results["points"] if p["threads"] == threads]
+        words = "one thread" if threads == 1 else f"{threads} threads"
+        axes.plot([p["size"] for p in points], [p["us"] for p in points], color=_COLOURS[at], marker=_MARKS[at],
+                  markersize=3, linewidth=1.2, label=words)  # fmt: skip
+        axes.plot([p["size"] for p in points], [p["cpu_us"] for p in points], color=_COLOURS[at], linestyle=":",
+                  linewidth=1.2, label=f"{words}, processor time")  # fmt: skip
+        for mark, value in (("slower", "us"), ("dearer", "cpu_us")):
+            slow = [p for p in points if p[mark]]
+            axes.plot([p["size"] for p in slow], [p[value] for p in slow], "o", color="red", fillstyle="none")
+    axes.set_xscale("log", base=2)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("queries in a batch")
+    axes.set_ylabel("us a query")
+    axes.grid(True, alpha=0.25)
+    axes.set_title(f"{results['data']['name']}, {results['index']['spec']}, recall {results['recall']:.3f}")
+    axes.legend(fontsize=8)
+    _save(figure, path)
+    return [path]
+
+
+def _ready(stem: str) -> bool:
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = stem  # the same figures give the same file
+    return True
 
 
 def _style(results: Results) -> dict[str, dict[str, Any]]:

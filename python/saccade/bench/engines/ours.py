@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +72,8 @@ class Saccade(Engine):
         self._index.save(folder / _FILE)
 
     def load(self, folder: Path, shape: Shape, params: Params) -> None:
-        self._path = folder / _FILE
+        """folder: or the index's file itself."""
+        self._path = folder / _FILE if folder.is_dir() else folder
         self._device = Device("cpu", threads=1)
         self._index = Index.load(self._path, device=self._device)
 
@@ -90,31 +90,13 @@ class Saccade(Engine):
     def batch(self, queries: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         return self._index.search(queries, k, **self._setting)[1]
 
+    def prepared(self, queries: NDArray[np.float32], k: int) -> Prepared:
+        return Prepared(self._index, queries, k, self._setting)
+
     def singles(self, queries: NDArray[np.float32], k: int) -> Singles:
-        """The C function itself, with structs made beforehand, as FAISS is asked: Index.search takes 3 us more."""
-        structs, hits = np.zeros(len(queries), _QUERY), np.zeros((len(queries), k), _HIT)
-        rows = np.ascontiguousarray(queries, np.float32)
-        places = np.arange(len(queries), dtype=np.uintp)
-        structs["vector"] = rows.ctypes.data + places * np.uintp(rows.strides[0])
-        structs["hits"] = hits.ctypes.data + places * np.uintp(hits.strides[0])
-        structs["k"], structs["score_threshold"] = k, -np.inf
-        for name, value in self._setting.items():
-            structs[name] = value
-
-        search = _library.load().sac_index_search
-        failure = _library.Failure()
-        handle, error = self._index._handle, ctypes.byref(failure)
-        calls = [structs.ctypes.data + i * _QUERY.itemsize for i in range(len(queries))]
-
-        def call(i: int, kept: object = (rows, structs, hits)) -> None:  # which `calls` holds the addresses of
-            if search(handle, calls[i], 1, error) != 0:
-                raise _library.error(failure.status, failure.text.decode("utf-8", "replace"))
-
-        def decode(asked: Sequence[int], answers: object) -> NDArray[np.int64]:
-            missing = np.arange(k) >= structs["hit_count"][:, np.newaxis]
-            return np.where(missing, np.int64(-1), hits["label"].astype(np.int64))[list(asked)]
-
-        return Singles(call, decode)
+        prepared = self.prepared(queries, k)
+        search = prepared.search
+        return Singles(lambda i: search(i, 1), lambda asked, answers: prepared.ids()[list(asked)])
 
     def facts(self) -> Params:
         info = self._index.info
@@ -122,3 +104,32 @@ class Saccade(Engine):
 
     def close(self) -> None:
         self._index.close()
+
+
+class Prepared:
+    """The C function itself, with the structs of queries [n][dim] made beforehand, as FAISS is asked too: Index.search
+    takes 3 us more for one. The index must stay open; one thread at a time."""
+
+    def __init__(self, index: Index, queries: NDArray[np.float32], k: int, setting: Params) -> None:
+        self._rows = np.ascontiguousarray(queries, np.float32)
+        self._structs, self._hits = np.zeros(len(queries), _QUERY), np.zeros((len(queries), k), _HIT)
+        places = np.arange(len(queries), dtype=np.uintp)
+        self._structs["vector"] = self._rows.ctypes.data + places * np.uintp(self._rows.strides[0])
+        self._structs["hits"] = self._hits.ctypes.data + places * np.uintp(self._hits.strides[0])
+        self._structs["k"], self._structs["score_threshold"] = k, -np.inf
+        for name, value in setting.items():
+            self._structs[name] = value
+        self._search = _library.load().sac_index_search
+        self._failure = _library.Failure()
+        self._handle, self._error = index._handle, ctypes.byref(self._failure)
+        self._first, self._step = self._structs.ctypes.data, _QUERY.itemsize
+
+    def search(self, at: int, n: int) -> None:
+        """Asks queries at .. at + n - 1 as one batch."""
+        if self._search(self._handle, self._first + at * self._step, n, self._error) != 0:
+            raise _library.error(self._failure.status, self._failure.text.decode("utf-8", "replace"))
+
+    def ids(self) -> NDArray[np.int64]:
+        """[n][k] of all that were asked so far; -1 where there are fewer."""
+        missing = np.arange(self._hits.shape[1]) >= self._structs["hit_count"][:, np.newaxis]
+        return np.where(missing, np.int64(-1), self._hits["label"].astype(np.int64))
