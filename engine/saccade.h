@@ -10,6 +10,7 @@
  *   image       JPEG, PNG, WebP bytes -> upright RGB pixels
  *   encoder     pixels -> an embedding, by a vision transformer or the built-in descriptor
  *   index       vectors + labels in memory: train, add, delete, search (Flat, IVF-PQ)
+ *   tune        which index, and how to ask it, for a recall or a latency
  *   collection  a durable store of items with an index derived from it
  *   database    a directory of collections
  *   ingest      a folder of pictures -> a collection: parallel, resumable
@@ -54,7 +55,7 @@ const char *sac_metric_name(sac_metric metric);
 /* Where a long job stands. A job calls back at most a few times a second, from one thread at a time;
  * returning false cancels the job, which then returns SAC_CANCELLED with what is done kept. */
 typedef struct sac_progress {
-    const char *stage; /* "scan", "embed", "train", "add", "measure": static storage */
+    const char *stage; /* "scan", "embed", "train", "add", "measure", ...: static storage */
     uint64_t done, total;
     uint64_t failed;     /* of done: items put on the error list */
     double seconds;      /* since the stage began */
@@ -288,6 +289,67 @@ sac_status sac_index_load(sac_device *device, const char *path, sac_vector_fn ve
 
 /* Calls fn with every label, in no order, until it returns false. */
 void sac_index_each_label(const sac_index *index, bool (*fn)(void *context, uint64_t label), void *context);
+
+/* ---- tune ------------------------------------------------------------------------------------------- */
+
+/* What is wanted of an index, and vectors to find out with. */
+typedef struct sac_tune_params {
+    uint32_t dim;
+    sac_metric metric;
+    uint32_t k;           /* neighbours that recall counts: 1..SAC_K_MAX */
+    size_t n;             /* vectors: all of them, or an even sample; 100 at least */
+    const float *vectors; /* [n][dim], the caller's */
+    uint64_t count;       /* that the index will hold, at least n; 0: n */
+    size_t query_count;   /* queries as users ask them; 1000 of more are drawn */
+    const float *queries; /* [query_count][dim], the caller's; NULL: some vectors are held back and ask */
+    float recall;         /* share of the true k neighbours to reach, up to 1; 0: as much as can be had */
+    double latency;       /* seconds that 99 of 100 queries may take, each alone; 0: as few as can be had */
+    uint64_t memory;      /* bytes that the whole index may take; 0: any */
+    double seconds;       /* that tuning may take, about: what was begun ends */
+    uint64_t seed;        /* of samples and training */
+} sac_tune_params;
+void sac_tune_params_init(
+    sac_tune_params *params); /* cosine, k 10, recall 0.95, 120 seconds, seed 1; else 0 */
+
+/* An index that was tried, with the setting that suits the goal best, and what to expect of it at full count.
+ * Times are those of the device that tuned: each query's least of a few rounds, one query at a time. */
+typedef struct sac_tuned {
+    char spec[64];   /* for sac_index_params */
+    uint32_t nprobe; /* how to ask: these two (0: no lists), */
+    uint32_t depth;
+    float ask;    /* or this as sac_query.recall, once measured, which is the cheaper; 0: it is not */
+    float recall; /* recall@k, and its standard error */
+    float recall_error;
+    bool reaches;        /* what was asked for, as far as the error lets it be told */
+    bool verified;       /* by a second look: finer steps, and queries that did not choose the setting */
+    bool extrapolated;   /* fewer vectors than `count` stood for all */
+    uint64_t rows;       /* vectors it was tried with */
+    double seconds_mean; /* of a query */
+    double seconds_p50;
+    double seconds_p99;
+    double batch_rate;    /* queries a second in batches of 1000; 0: not measured */
+    uint64_t bytes;       /* memory, as sac_index_plan() computes it */
+    double build_seconds; /* training and adding */
+} sac_tuned;
+
+typedef struct sac_tuning {
+    const sac_tuned *at; /* [count], the best first; at[0] is the choice */
+    size_t count;
+    bool out_of_time;     /* more would have been tried */
+    bool held_back;       /* the queries were vectors held back */
+    uint32_t query_count; /* that were asked */
+    double seconds;       /* that tuning took */
+} sac_tuning;
+
+/* Finds the index that answers fastest with the recall that is wanted, or has the best recall within the
+ * latency (with both: the fastest that keeps both), by building some over samples and the best over as much
+ * as there is time for. Exact search is always among them. Where nothing reaches the goal, at[0].reaches is
+ * false and at[0] is what came nearest. *out is the caller's. Errors: SAC_INVALID_ARGUMENT (too few vectors,
+ * a vector that an index would refuse, no index fits the memory), SAC_CANCELLED (*out is NULL),
+ * SAC_NO_MEMORY. */
+sac_status sac_tune(sac_device *device, const sac_tune_params *params, sac_progress_fn progress,
+                    void *context, sac_tuning **out, sac_error *err);
+void sac_tuning_free(sac_tuning *tuning); /* NULL is allowed */
 
 /* ---- items ------------------------------------------------------------------------------------------ */
 

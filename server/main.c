@@ -8,7 +8,8 @@
 #include <unistd.h>
 
 static const struct sac_command *const commands[] = {&sac_cmd_build, &sac_cmd_query, &sac_cmd_serve,
-                                                     &sac_cmd_embed, &sac_cmd_info,  &sac_cmd_plan};
+                                                     &sac_cmd_embed, &sac_cmd_info,  &sac_cmd_plan,
+                                                     &sac_cmd_tune};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static void help(void)

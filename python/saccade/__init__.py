@@ -2,6 +2,7 @@
 
 In this process, over the C library:
     Index           vectors and their nearest neighbours; NumPy in and out
+    tune            which index for a recall or a latency, and how to ask it
     Encoder         pictures to vectors
     decode_image    pictures to pixels
     Device          where they compute
@@ -20,6 +21,7 @@ from .device import Device
 from .encoder import Encoder, decode_image
 from .errors import *
 from .index import Index, IndexInfo, Progress, RecallPoint
+from .tuning import Tuned, Tuning, tune
 
 __all__ = [
     "AsyncClient",
@@ -34,7 +36,10 @@ __all__ = [
     "Progress",
     "RecallPoint",
     "SearchResult",
+    "Tuned",
+    "Tuning",
     "__version__",
     "decode_image",
+    "tune",
 ]
 __all__ += errors.__all__

@@ -102,6 +102,56 @@ class Query(ctypes.Structure):
     ]
 
 
+class TuneParams(ctypes.Structure):
+    _fields_ = [
+        ("dim", c_uint32),
+        ("metric", c_int),
+        ("k", c_uint32),
+        ("n", c_size_t),
+        ("vectors", c_void_p),
+        ("count", c_uint64),
+        ("query_count", c_size_t),
+        ("queries", c_void_p),
+        ("recall", c_float),
+        ("latency", c_double),
+        ("memory", c_uint64),
+        ("seconds", c_double),
+        ("seed", c_uint64),
+    ]
+
+
+class Tuned(ctypes.Structure):
+    _fields_ = [
+        ("spec", c_char * 64),
+        ("nprobe", c_uint32),
+        ("depth", c_uint32),
+        ("ask", c_float),
+        ("recall", c_float),
+        ("recall_error", c_float),
+        ("reaches", c_bool),
+        ("verified", c_bool),
+        ("extrapolated", c_bool),
+        ("rows", c_uint64),
+        ("seconds_mean", c_double),
+        ("seconds_p50", c_double),
+        ("seconds_p99", c_double),
+        ("batch_rate", c_double),
+        ("bytes", c_uint64),
+        ("build_seconds", c_double),
+    ]
+
+
+class Tuning(ctypes.Structure):
+    _fields_ = [
+        ("at", POINTER(Tuned)),
+        ("count", c_size_t),
+        ("out_of_time", c_bool),
+        ("held_back", c_bool),
+        ("query_count", c_uint32),
+        ("seconds", c_double),
+    ]
+
+
 class IndexInfo(ctypes.Structure):
     _fields_ = [
         ("dim", c_uint32),
@@ -169,6 +219,9 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "sac_index_save": (c_int, c_void_p, c_char_p, c_bool, _ERR),
     "sac_index_load": (c_int, c_void_p, c_char_p, VectorFn, c_void_p, POINTER(c_void_p), _ERR),
     "sac_index_each_label": (None, c_void_p, LabelFn, c_void_p),
+    "sac_tune_params_init": (None, POINTER(TuneParams)),
+    "sac_tune": (c_int, c_void_p, POINTER(TuneParams), ProgressFn, c_void_p, POINTER(POINTER(Tuning)), _ERR),
+    "sac_tuning_free": (None, POINTER(Tuning)),
 }
 
 

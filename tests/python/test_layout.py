@@ -25,6 +25,9 @@ STRUCTS = {
     "sac_hit": _library.Hit,
     "sac_query": _library.Query,
     "sac_index_info": _library.IndexInfo,
+    "sac_tune_params": _library.TuneParams,
+    "sac_tuned": _library.Tuned,
+    "sac_tuning": _library.Tuning,
 }
 
 

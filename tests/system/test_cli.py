@@ -10,7 +10,7 @@ import pytest
 
 from running import environment
 
-COMMANDS = ["build", "query", "serve", "embed", "info", "plan"]
+COMMANDS = ["build", "query", "serve", "embed", "info", "plan", "tune"]
 
 
 def test_help_of_the_whole_names_every_command(saccade):
