@@ -5,7 +5,8 @@
  *
  *   offset size
  *        0    8  "SACINDEX"
- *        8    4  version: 1, or 2 where vectors are bytes (flag 32). A newer one is refused.
+ *        8    4  version: 3 with lists; without, 2 where vectors are bytes (flag 32), else 1. A newer one is
+ *                refused, and so are lists of an older one, which were laid out in another way.
  *       12    4  0x01020304
  *       16    8  length of the whole file
  *       24    4  dim
@@ -15,11 +16,15 @@
  *       44    4  m
  *       48    4  nbits
  *       52    4  coded_dim
- *       56    4  flags: 1 rotated (OPQ), 2 trained, 4 vectors are f16, 8 the file has vectors, 16 spec
- * "auto", 32 vectors are bytes with a scale each 60    4  count: vectors 64    4  points of the recall curve
+ *       56    4  flags: 1 rotated (OPQ), 2 trained, 4 vectors are f16, 8 the file has vectors,
+ *                16 spec "auto", 32 vectors are bytes with a scale each
+ *       60    4  count: vectors
+ *       64    4  points of the recall curve
  *       68   60  0
- *      128  168  seven times, in the order below: offset u64, length u64, XXH3-64 (seed 0) of those bytes
- * u64; an absent section is all 0 296 3792  0 4088    8  XXH3-64 of bytes 0..4087
+ *      128  168  seven times, in the order below: offset u64, length u64, XXH3-64 (seed 0) of
+ *                those bytes u64; an absent section is all 0
+ *      296 3792  0
+ *     4088    8  XXH3-64 of bytes 0..4087
  *
  *   section    bytes
  *   curve      points of: recall f32, nprobe u32, depth u32
@@ -27,11 +32,10 @@
  *   centroids  f32[nlist][coded_dim]
  *   codebook   f32[m][2^nbits][coded_dim / m]
  *   rotation   f32[coded_dim][dim]
- *   lists      u32[nlist], the size of each list; then for each list its pages of up to 256 entries, of each
- * page as many blocks of 64 as are used: the codes (block layout of ops.h), then for all those lines bias
- *              f32, then slot u32. What lies past the last entry is 0.
- *   vectors    f32 or f16 [count][dim]; or, each vector: scale f32, i8[dim], zeros up to a multiple of 4
- * bytes
+ *   lists      u32[nlist], the size of each list; then for each list its pages of 64 entries, whole, as
+ *              ops.h has them: codes, bias, slots. What lies past the last entry is 0.
+ *   vectors    f32 or f16 [count][dim]; or, each vector: scale f32, i8[dim], zeros up to a
+ *              multiple of 4 bytes
  *
  * Saving writes "<path>.tmp", syncs it, renames it over <path> and syncs the folder: a crash leaves the old
  * file or the new one. Loading reads into owned memory, checks every number before it is used, and compares
@@ -43,7 +47,8 @@
 #include "engine/saccade.h"
 
 #define SAC_INDEX_FILE_MAGIC "SACINDEX"
-#define SAC_INDEX_FILE_VERSION 2u
+#define SAC_INDEX_FILE_VERSION 3u
+#define SAC_INDEX_FILE_PAGES 3u /* the version of the lists' layout */
 #define SAC_INDEX_FILE_ENDIAN 0x01020304u
 #define SAC_INDEX_FILE_PAGE 4096u
 

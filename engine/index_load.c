@@ -15,6 +15,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#define STAGE_BYTES ((size_t)4 << 20) /* of pages on their way to the shards: at least a hundred */
+
 struct reader {
     const char *path;
     sac_error *err;
@@ -74,6 +76,11 @@ static sac_status read_header(struct reader *r)
                         h->version, SAC_INDEX_FILE_VERSION);
     if (h->checksum != XXH3_64bits(h, offsetof(sac_index_header, checksum)) || h->version == 0)
         return damaged(r, "the header fails its checksum");
+    if (h->version < SAC_INDEX_FILE_PAGES && h->nlist > 0)
+        return sac_fail(r->err, SAC_VERSION_MISMATCH,
+                        "%s has format version %u, whose lists this program does not read: build the index "
+                        "again",
+                        r->path, h->version);
     if (h->file_length != (uint64_t)info.st_size)
         return damaged(r, "the file is not as long as it says");
     for (int i = 0; i < SAC_SECTION_COUNT; i++)
@@ -246,107 +253,171 @@ static sac_status get_floats(struct reader *r, enum sac_index_section section, f
 
 /* ---- lists ------------------------------------------------------------------------------------------ */
 
-static sac_status check_page(const struct reader *r, const sac_pq_shape *pq, const uint8_t *codes,
-                             size_t code_bytes, const float *bias, const uint32_t *slots, uint32_t rows)
+static sac_status check_page(const struct reader *r, unsigned char *page, uint32_t rows)
 {
-    uint8_t high = pq->nbits == 4 ? 0 : (uint8_t)(0xff << pq->nbits);
+    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
+    uint8_t high = pq->nbits == 4 ? 0 : (uint8_t)(0xff << pq->nbits), seen = 0;
 
-    for (size_t i = 0; i < code_bytes; i++)
-        if ((codes[i] & high) != 0)
-            return damaged(r, "a code is beyond its codebook");
+    for (size_t i = 0; i < sac_page_code_bytes(pq); i++)
+        seen |= page[i];
+    if ((seen & high) != 0)
+        return damaged(r, "a code is beyond its codebook");
     for (uint32_t i = 0; i < rows; i++)
-        if (slots[i] >= r->header.count)
+        if (sac_page_slots(pq, page)[i] >= r->header.count)
             return damaged(r, "a list holds a vector that is not there");
-    return all_finite(bias, rows) ? SAC_OK : damaged(r, "a norm in a list is not finite");
+    return all_finite(sac_page_bias(pq, page), rows) ? SAC_OK : damaged(r, "a norm in a list is not finite");
 }
 
-/* A page of a list on its way to a shard: pieces of host memory. */
-struct page {
-    uint8_t *codes;
-    float bias[SAC_PAGE_ROWS];
-    uint32_t slots[SAC_PAGE_ROWS];
-    uint32_t rows;
+/* The pages of `rows` entries. */
+static sac_status get_pages(struct reader *r, uint32_t rows, unsigned char *pages)
+{
+    size_t bytes = sac_page_bytes(&sac_index_ivf(r->index)->pq);
+    sac_status st = get(r, pages, sac_page_count(rows) * bytes);
+
+    for (uint32_t at = 0; st == SAC_OK && at < rows; at += SAC_PAGE_ROWS, pages += bytes)
+        st = check_page(r, pages, rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS);
+    return st;
+}
+
+/* Host memory from which pages are copied to the shards, nobody waiting before it is full. */
+struct stage {
+    unsigned char *memory;
+    uint32_t pages, used;
 };
 
-/* [count], empty. */
-static sac_status make_pages(struct reader *r, uint32_t count, struct page **out)
+static sac_status stage_make(const struct reader *r, struct stage *stage)
 {
-    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
-    struct page *pages = sac_workspace_host(r->ws, count, sizeof *pages);
+    size_t bytes = sac_page_bytes(&sac_index_ivf(r->index)->pq);
 
-    *out = pages;
-    for (uint32_t i = 0; pages != NULL && i < count; i++) {
-        memset(&pages[i], 0, sizeof pages[i]);
-        pages[i].codes = sac_workspace_host(r->ws, sac_page_code_bytes(pq), 1);
-        if (pages[i].codes == NULL)
-            return sac_workspace_failure(r->ws);
-        memset(pages[i].codes, 0, sac_page_code_bytes(pq));
-    }
-    return pages == NULL ? sac_workspace_failure(r->ws) : SAC_OK;
+    *stage = (struct stage){.pages = (uint32_t)(STAGE_BYTES / bytes)};
+    stage->memory = sac_workspace_host(r->ws, stage->pages, bytes);
+    return stage->memory == NULL ? sac_workspace_failure(r->ws) : SAC_OK;
 }
 
-/* Hands a page over, whose slots are the shard's; it is empty then. */
-static sac_status flush_page(struct reader *r, uint32_t shard, uint32_t list, struct page *page)
+static sac_status stage_take(struct reader *r, struct stage *stage, uint32_t pages, unsigned char **out)
 {
-    sac_workspace *ws = r->team.ws[shard];
-    sac_workspace_mark mark = sac_workspace_save(ws);
-    sac_status st = page->rows == 0 ? SAC_OK
-                                    : sac_lists_load_page(&r->index->shards[shard].ivf->lists, ws, list,
-                                                          page->rows, page->codes, page->bias, page->slots);
-
-    sac_workspace_restore(ws, mark);
-    page->rows = 0;
-    return st;
-}
-
-static sac_status deal_page(struct reader *r, uint32_t list, const struct page *from, struct page *pages)
-{
-    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
     sac_status st = SAC_OK;
 
-    for (uint32_t i = 0; st == SAC_OK && i < from->rows; i++) {
-        uint32_t shard = from->slots[i] % r->team.count;
-        struct page *to = &pages[shard];
-        sac_page_copy(pq, to->codes, to->rows, from->codes, i, 1);
-        to->bias[to->rows] = from->bias[i];
-        to->slots[to->rows++] = from->slots[i] / r->team.count;
-        if (to->rows == SAC_PAGE_ROWS)
-            st = flush_page(r, shard, list, to);
+    if (pages > stage->pages - stage->used) {
+        st = sac_team_wait(&r->team);
+        stage->used = 0;
     }
+    *out = stage->memory + stage->used * sac_page_bytes(&sac_index_ivf(r->index)->pq);
+    stage->used += pages;
     return st;
 }
 
-static sac_status get_page(struct reader *r, uint32_t rows, struct page *page)
+static sac_lists *lists_of(const struct reader *r, uint32_t shard)
 {
-    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
-    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
-    size_t code_bytes = lines * sac_pq_code_bytes(pq->m, pq->nbits);
-    sac_status st = get(r, page->codes, code_bytes);
-
-    if (st == SAC_OK)
-        st = get(r, page->bias, lines * sizeof *page->bias);
-    if (st == SAC_OK)
-        st = get(r, page->slots, lines * sizeof *page->slots);
-    if (st == SAC_OK)
-        st = check_page(r, pq, page->codes, code_bytes, page->bias, page->slots, rows);
-    page->rows = rows;
-    return st;
+    return &r->index->shards[shard].ivf->lists;
 }
 
-/* The entries of one list: whole pages where there is one shard, else what each has of them. */
-static sac_status get_list(struct reader *r, uint32_t list, uint32_t size, struct page *file,
-                           struct page *pages)
+/* A list where there is one shard: pages as they are. */
+static sac_status get_list(struct reader *r, uint32_t list, uint32_t size, struct stage *stage)
 {
+    uint32_t most = stage->pages / 4 * SAC_PAGE_ROWS;
     sac_status st = SAC_OK;
 
     for (uint32_t left = size, rows; st == SAC_OK && left > 0; left -= rows) {
-        rows = left < SAC_PAGE_ROWS ? left : SAC_PAGE_ROWS;
-        st = get_page(r, rows, file);
+        unsigned char *pages;
+
+        rows = left < most ? left : most;
+        st = stage_take(r, stage, sac_page_count(rows), &pages);
         if (st == SAC_OK)
-            st = r->team.count == 1 ? flush_page(r, 0, list, file) : deal_page(r, list, file, pages);
+            st = get_pages(r, rows, pages);
+        if (st == SAC_OK)
+            st = sac_lists_load(lists_of(r, 0), r->ws, list, rows, pages);
+    }
+    return st;
+}
+
+/* A page of a list that a shard is dealt entries of. */
+struct hand {
+    unsigned char *page;
+    uint32_t rows;
+};
+
+/* Hands a page over; it is empty then. */
+static sac_status hand_over(struct reader *r, uint32_t shard, uint32_t list, struct hand *hand,
+                            struct stage *stage)
+{
+    unsigned char *page;
+    sac_status st = hand->rows > 0 ? stage_take(r, stage, 1, &page) : SAC_OK;
+
+    if (st != SAC_OK || hand->rows == 0)
+        return st;
+    memcpy(page, hand->page, sac_page_bytes(&lists_of(r, shard)->pq));
+    st = sac_lists_load(lists_of(r, shard), r->team.ws[shard], list, hand->rows, page);
+    hand->rows = 0;
+    return st;
+}
+
+static sac_status deal_page(struct reader *r, uint32_t list, unsigned char *from, uint32_t rows,
+                            struct hand *hands, struct stage *stage)
+{
+    const sac_pq_shape *pq = &sac_index_ivf(r->index)->pq;
+    sac_status st = SAC_OK;
+
+    for (uint32_t i = 0; st == SAC_OK && i < rows; i++) {
+        uint32_t slot = sac_page_slots(pq, from)[i], shard = slot % r->team.count;
+        struct hand *to = &hands[shard];
+
+        sac_page_copy(pq, to->page, to->rows, from, i, 1);
+        sac_page_slots(pq, to->page)[to->rows++] = slot / r->team.count;
+        if (to->rows == SAC_PAGE_ROWS)
+            st = hand_over(r, shard, list, to, stage);
+    }
+    return st;
+}
+
+/* A list where there are several shards: to each its entries. The last hand is what comes from the file. */
+static sac_status deal_list(struct reader *r, uint32_t list, uint32_t size, struct hand *hands,
+                            struct stage *stage)
+{
+    struct hand *file = &hands[r->team.count];
+    sac_status st = SAC_OK;
+
+    for (uint32_t left = size; st == SAC_OK && left > 0; left -= file->rows) {
+        file->rows = left < SAC_PAGE_ROWS ? left : SAC_PAGE_ROWS;
+        st = get_pages(r, file->rows, file->page);
+        if (st == SAC_OK)
+            st = deal_page(r, list, file->page, file->rows, hands, stage);
     }
     for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
-        st = flush_page(r, s, list, &pages[s]);
+        st = hand_over(r, s, list, &hands[s], stage);
+    return st;
+}
+
+/* Memory for all lists at once, of which shards have about equal parts. */
+static sac_status reserve_lists(struct reader *r, const uint32_t *sizes)
+{
+    sac_status st = SAC_OK;
+    uint32_t pages = 0;
+
+    for (uint32_t l = 0; l < r->header.nlist; l++)
+        pages += sac_page_count(sizes[l] / r->team.count + (sizes[l] % r->team.count != 0));
+    for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
+        st = sac_lists_reserve(lists_of(r, s), r->team.ws[s], pages);
+    return st;
+}
+
+static sac_status get_all_lists(struct reader *r, const uint32_t *sizes)
+{
+    size_t bytes = sac_page_bytes(&sac_index_ivf(r->index)->pq);
+    struct hand hands[SAC_SHARDS_MAX + 1] = {{NULL}};
+    struct stage stage;
+    sac_status st = stage_make(r, &stage);
+
+    for (uint32_t s = 0; st == SAC_OK && s <= r->team.count; s++) {
+        hands[s].page = sac_workspace_host(r->ws, 1, bytes);
+        if (hands[s].page == NULL)
+            return sac_workspace_failure(r->ws);
+        memset(hands[s].page, 0, bytes);
+    }
+    if (st == SAC_OK)
+        st = reserve_lists(r, sizes);
+    for (uint32_t l = 0; st == SAC_OK && l < r->header.nlist; l++)
+        st = r->team.count == 1 ? get_list(r, l, sizes[l], &stage) : deal_list(r, l, sizes[l], hands, &stage);
     return st;
 }
 
@@ -356,30 +427,31 @@ static sac_status finish_lists(struct reader *r)
 
     /* As many entries as vectors, and none without: every vector once. */
     for (uint32_t slot = 0; st == SAC_OK && slot < r->header.count; slot++)
-        if (!sac_lists_holds(&r->index->shards[slot % r->team.count].ivf->lists, slot / r->team.count))
+        if (!sac_lists_holds(lists_of(r, slot % r->team.count), slot / r->team.count))
             st = damaged(r, "a vector is in no list");
     for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
-        st = sac_lists_sync(&r->index->shards[s].ivf->lists, r->team.ws[s]);
-    return st;
+        st = sac_lists_sync(lists_of(r, s), r->team.ws[s]);
+    return st == SAC_OK ? sac_team_wait(&r->team) : st;
 }
 
 static sac_status get_lists(struct reader *r)
 {
-    uint32_t nlist = sac_index_ivf(r->index)->nlist;
-    uint32_t *sizes = sac_workspace_host(r->ws, nlist, sizeof *sizes);
-    struct page *pages;
-    uint64_t total = 0;
-    sac_status st = make_pages(r, r->team.count + 1, &pages);
+    uint32_t nlist = r->header.nlist, *sizes = sac_workspace_host(r->ws, nlist, sizeof *sizes);
+    uint64_t total = 0, pages = 0;
+    sac_status st;
 
     open_section(r, SAC_SECTION_LISTS);
-    if (st == SAC_OK)
-        st = sizes == NULL ? sac_workspace_failure(r->ws) : get(r, sizes, nlist * sizeof *sizes);
-    for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
+    st = sizes == NULL ? sac_workspace_failure(r->ws) : get(r, sizes, nlist * sizeof *sizes);
+    for (uint32_t l = 0; st == SAC_OK && l < nlist; l++) {
         total += sizes[l];
+        pages += sac_page_count(sizes[l]);
+    }
+    if (st == SAC_OK && r->left != pages * sac_page_bytes(&sac_index_ivf(r->index)->pq))
+        st = damaged(r, "the lists are not as long as they say");
     if (st == SAC_OK && total != r->header.count)
         st = damaged(r, "the lists do not hold every vector once");
-    for (uint32_t l = 0; st == SAC_OK && l < nlist; l++)
-        st = get_list(r, l, sizes[l], &pages[r->team.count], pages);
+    if (st == SAC_OK)
+        st = get_all_lists(r, sizes);
     if (st == SAC_OK)
         st = finish_lists(r);
     return st == SAC_OK ? close_section(r, SAC_SECTION_LISTS) : st;

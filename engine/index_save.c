@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #define BUFFER_BYTES ((size_t)1 << 20)
+#define PULL_PAGES 256u /* of a list, copied from the device at a time */
 
 /* Collects bytes, counts and hashes them. The first failure sticks in `st`. */
 struct writer {
@@ -139,25 +140,18 @@ static void put_labels(struct writer *w)
     end_section(w, SAC_SECTION_LABELS);
 }
 
-/* A page of a list as it goes to the file, which the pages of the shards fill one after another. */
+/* A page of a list as it goes to the file, which the pages of the shards fill one after another. Its slots
+ * are ranks. */
 struct page {
-    uint8_t *codes;
-    float bias[SAC_PAGE_ROWS];
-    uint32_t slots[SAC_PAGE_ROWS]; /* ranks */
+    unsigned char *memory;
     uint32_t rows;
 };
 
-/* The used blocks, with zeros past the last entry. */
+/* With zeros past the last entry. */
 static void flush_page(struct writer *w, const sac_pq_shape *pq, struct page *page)
 {
-    uint32_t lines = (page->rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS;
-
-    put(w, page->codes, lines * sac_pq_code_bytes(pq->m, pq->nbits));
-    put(w, page->bias, lines * sizeof *page->bias);
-    put(w, page->slots, lines * sizeof *page->slots);
-    memset(page->codes, 0, sac_page_code_bytes(pq));
-    memset(page->bias, 0, sizeof page->bias);
-    memset(page->slots, 0, sizeof page->slots);
+    put(w, page->memory, sac_page_bytes(pq));
+    memset(page->memory, 0, sac_page_bytes(pq));
     page->rows = 0;
 }
 
@@ -166,40 +160,52 @@ static void put_entries(struct writer *w, uint32_t shard, const sac_pq_shape *pq
                         uint32_t rows, struct page *to)
 {
     for (uint32_t line = 0, run; line < rows; line += run) {
-        run = sac_page_run(line, to->rows, rows - line);
-        sac_page_copy(pq, to->codes, to->rows, from, line, run);
-        for (uint32_t i = 0; i < run; i++, to->rows++) {
-            to->slots[to->rows] = w->rank[sac_page_slots(pq, from)[line + i] * w->index->shard_count + shard];
-            to->bias[to->rows] = sac_page_bias(pq, from)[line + i];
-        }
+        uint32_t *slots = sac_page_slots(pq, to->memory) + to->rows;
+
+        run = SAC_PAGE_ROWS - to->rows < rows - line ? SAC_PAGE_ROWS - to->rows : rows - line;
+        sac_page_copy(pq, to->memory, to->rows, from, line, run);
+        for (uint32_t i = 0; i < run; i++)
+            slots[i] = w->rank[slots[i] * w->index->shard_count + shard];
+        to->rows += run;
         if (to->rows == SAC_PAGE_ROWS)
             flush_page(w, pq, to);
     }
 }
 
-static void put_list_of(struct writer *w, uint32_t shard, uint32_t list, struct page *page)
+/* Pages of a list that are one piece of memory, and hold `rows` entries. */
+static void put_pages(struct writer *w, uint32_t shard, const sac_pq_shape *pq, const unsigned char *pages,
+                      uint32_t rows, struct page *to)
+{
+    sac_workspace_mark mark = sac_workspace_save(w->team->ws[shard]);
+    size_t bytes = sac_page_bytes(pq);
+    unsigned char *host = pull(w, shard, pages, sac_page_count(rows) * bytes);
+
+    for (uint32_t at = 0; host != NULL && at < rows; at += SAC_PAGE_ROWS, host += bytes)
+        put_entries(w, shard, pq, host, rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS, to);
+    sac_workspace_restore(w->team->ws[shard], mark);
+}
+
+static void put_list_of(struct writer *w, uint32_t shard, uint32_t list, struct page *to)
 {
     const sac_lists *lists = &w->index->shards[shard].ivf->lists;
     const uint32_t *chain = sac_lists_chain(lists, list);
-    uint32_t rows = sac_lists_rows(lists, list);
+    uint32_t rows = sac_lists_rows(lists, list), pages = sac_page_count(rows);
 
-    for (uint32_t at = 0; w->st == SAC_OK && at < rows; at += SAC_PAGE_ROWS) {
-        sac_workspace_mark mark = sac_workspace_save(w->team->ws[shard]);
-        unsigned char *host =
-            pull(w, shard, sac_lists_page(lists, chain[at / SAC_PAGE_ROWS]), sac_page_bytes(&lists->pq));
-        if (host != NULL)
-            put_entries(w, shard, &lists->pq, host, rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS,
-                        page);
-        sac_workspace_restore(w->team->ws[shard], mark);
+    for (uint32_t at = 0, run; w->st == SAC_OK && at < pages; at += run) {
+        uint32_t left = rows - at * SAC_PAGE_ROWS;
+
+        run = sac_lists_neighbours(lists, list, at, pages - at < PULL_PAGES ? pages - at : PULL_PAGES);
+        put_pages(w, shard, &lists->pq, sac_lists_page(lists, chain[at]),
+                  left < run * SAC_PAGE_ROWS ? left : run * SAC_PAGE_ROWS, to);
     }
 }
 
 static void put_lists(struct writer *w)
 {
     const sac_ivf *ivf = sac_index_ivf(w->index);
-    struct page page = {.codes = calloc(1, sac_page_code_bytes(&ivf->pq))};
+    struct page page = {.memory = calloc(1, sac_page_bytes(&ivf->pq))};
 
-    if (page.codes == NULL)
+    if (page.memory == NULL)
         w->st = sac_fail(w->err, SAC_NO_MEMORY, "no memory to save %s", w->path);
     begin_section(w, SAC_SECTION_LISTS);
     for (uint32_t l = 0; l < ivf->nlist; l++) {
@@ -215,7 +221,7 @@ static void put_lists(struct writer *w)
             flush_page(w, &ivf->pq, &page);
     }
     end_section(w, SAC_SECTION_LISTS);
-    free(page.codes);
+    free(page.memory);
 }
 
 static void put_ivf(struct writer *w)
@@ -294,7 +300,9 @@ static void put_header(struct writer *w, bool with_vectors)
 
     flush(w);
     memcpy(h->magic, SAC_INDEX_FILE_MAGIC, sizeof h->magic);
-    h->version = index->spec.dtype == SAC_I8 ? 2 : 1; /* the oldest that knows what is in it */
+    h->version = index->spec.nlist > 0         ? SAC_INDEX_FILE_PAGES
+                 : index->spec.dtype == SAC_I8 ? 2
+                                               : 1; /* the oldest that knows what is in it */
     h->endian = SAC_INDEX_FILE_ENDIAN;
     h->file_length = w->offset;
     h->dim = index->dim;

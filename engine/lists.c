@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SLAB_BYTES ((size_t)4 << 20)
+#define SLAB_LEAST ((size_t)2 << 20) /* but for the first ones: a huge page of the host */
+#define SLAB_MOST ((size_t)32 << 20)
 #define PAGES_MAX (UINT32_MAX / SAC_PAGE_ROWS) /* positions are 32 bits, and the last is "none" */
 
 static sac_list *list_at(const sac_lists *lists, uint32_t list)
@@ -90,9 +91,8 @@ static sac_status reserve_directory(sac_lists *lists, sac_workspace *ws, uint32_
 }
 
 /* A slab of zeros, so that lines never written hold codes that tables have. */
-static sac_status take_slab(sac_lists *lists, sac_workspace *ws, uint32_t pages, unsigned char **out)
+static sac_status take_slab(sac_lists *lists, sac_workspace *ws, size_t bytes, unsigned char **out)
 {
-    size_t bytes = sac_page_bytes(&lists->pq);
     void *slab = NULL;
     sac_status st;
 
@@ -102,10 +102,10 @@ static sac_status take_slab(sac_lists *lists, sac_workspace *ws, uint32_t pages,
             return sac_fail(ws->err, SAC_NO_MEMORY, "no memory for a directory of pages");
         lists->slab_capacity = capacity;
     }
-    st = sac_buffer_alloc(lists->device, pages, bytes, &slab, ws->err);
+    st = sac_buffer_alloc(lists->device, bytes, 1, &slab, ws->err);
     if (st != SAC_OK)
         return st;
-    st = sac_stream_clear(ws->stream, slab, pages * bytes);
+    st = sac_stream_clear(ws->stream, slab, bytes);
     if (st != SAC_OK) {
         sac_buffer_free(lists->device, slab);
         return sac_fail(ws->err, st, "cannot clear pages: %s", sac_status_text(st));
@@ -115,30 +115,44 @@ static sac_status take_slab(sac_lists *lists, sac_workspace *ws, uint32_t pages,
     return SAC_OK;
 }
 
-static sac_status add_slab(sac_lists *lists, sac_workspace *ws)
+/* A slab of so many bytes, with as many pages. */
+static sac_status add_slab(sac_lists *lists, sac_workspace *ws, uint32_t pages, size_t bytes)
 {
-    size_t bytes = sac_page_bytes(&lists->pq);
-    uint32_t pages = bytes < SLAB_BYTES ? (uint32_t)(SLAB_BYTES / bytes) : 1;
     uint32_t first = lists->page_count;
     unsigned char *slab = NULL;
     sac_status st;
 
-    /* A small index takes small slabs. */
-    pages = first / 2 + 4 < pages ? first / 2 + 4 : pages;
     if (pages > PAGES_MAX - first)
         return sac_fail(ws->err, SAC_TOO_LARGE, "the lists hold %u pages, which is all they can", first);
     st = reserve_directory(lists, ws, first + pages);
     if (st == SAC_OK)
-        st = take_slab(lists, ws, pages, &slab);
+        st = take_slab(lists, ws, bytes, &slab);
     if (st != SAC_OK)
         return st;
     for (uint32_t i = pages; i-- > 0;) { /* the lowest ends up on top of the stack */
-        ((unsigned char **)lists->pages.host)[first + i] = slab + i * bytes;
+        ((unsigned char **)lists->pages.host)[first + i] = slab + i * sac_page_bytes(&lists->pq);
         lists->free_pages[lists->free_count++] = first + i;
     }
     sac_mirror_touch(&lists->pages, first, pages);
     lists->page_count += pages;
     return SAC_OK;
+}
+
+/* A small index takes small slabs, a large one whole huge pages of the host: neither has much to spare. */
+static sac_status grow_pages(sac_lists *lists, sac_workspace *ws)
+{
+    size_t each = sac_page_bytes(&lists->pq), slab = lists->page_count * each / 16 / SLAB_LEAST * SLAB_LEAST;
+    uint32_t few = lists->page_count / 2 + 4;
+
+    slab = slab > SLAB_LEAST ? slab : SLAB_LEAST;
+    slab = slab < SLAB_MOST ? slab : SLAB_MOST;
+    return few * each < slab ? add_slab(lists, ws, few, few * each)
+                             : add_slab(lists, ws, (uint32_t)(slab / each), slab);
+}
+
+sac_status sac_lists_reserve(sac_lists *lists, sac_workspace *ws, uint32_t pages)
+{
+    return pages > 0 ? add_slab(lists, ws, pages, pages * sac_page_bytes(&lists->pq)) : SAC_OK;
 }
 
 /* A piece of the arena with room for 2^class page numbers. */
@@ -194,7 +208,7 @@ static sac_status extend(sac_lists *lists, sac_workspace *ws, uint32_t list)
     if (at == lists->rooms[list])
         st = widen_chain(lists, ws, list);
     if (st == SAC_OK && lists->free_count == 0)
-        st = add_slab(lists, ws);
+        st = grow_pages(lists, ws);
     if (st != SAC_OK)
         return st;
     page = lists->free_pages[--lists->free_count];
@@ -325,34 +339,74 @@ sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const
     return st;
 }
 
-sac_status sac_lists_load_page(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
-                               const uint8_t *codes, const float *bias, const uint32_t *slots)
+/* Gives a list places for entries whose slots lie in pages; on failure it may have some of them. */
+static sac_status claim_loaded(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
+                               unsigned char *pages)
 {
-    uint32_t lines = (rows + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS * SAC_BLOCK_ROWS, number;
-    uint32_t before = sac_lists_rows(lists, list);
-    unsigned char *page;
-    sac_status st = reserve_positions(lists, ws, rows, slots);
+    sac_status st = SAC_OK;
 
-    assert(before % SAC_PAGE_ROWS == 0 && rows >= 1 && rows <= SAC_PAGE_ROWS);
-    if (st == SAC_OK)
-        st = extend(lists, ws, list);
-    if (st != SAC_OK)
-        return st;
-    number = sac_lists_chain(lists, list)[before / SAC_PAGE_ROWS];
-    page = sac_lists_page(lists, number);
-    st = sac_stream_upload(ws->stream, page, codes, lines * sac_pq_code_bytes(lists->pq.m, lists->pq.nbits));
-    if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, sac_page_bias(&lists->pq, page), bias, lines * sizeof *bias);
-    if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, sac_page_slots(&lists->pq, page), slots, lines * sizeof *slots);
-    if (st != SAC_OK) {
-        lists->free_pages[lists->free_count++] = number;
-        return sac_fail(ws->err, st, "cannot copy a page of a list to the device: %s", sac_status_text(st));
+    for (uint32_t at = 0, count; st == SAC_OK && at < rows; at += count) {
+        count = rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS;
+        st = reserve_positions(lists, ws, count, sac_page_slots(&lists->pq, pages));
+        if (st == SAC_OK)
+            st = extend(lists, ws, list);
+        if (st == SAC_OK)
+            set_rows(lists, list, sac_lists_rows(lists, list) + count);
+        pages += sac_page_bytes(&lists->pq);
     }
-    set_rows(lists, list, before + rows);
-    for (uint32_t i = 0; i < rows; i++)
-        note(lists, slots[i], number * SAC_PAGE_ROWS + i);
+    return st;
+}
+
+/* Copies pages to those of a list from number `first` on. */
+static sac_status upload_pages(const sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t first,
+                               uint32_t count, const unsigned char *pages)
+{
+    size_t bytes = sac_page_bytes(&lists->pq);
+    sac_status st = SAC_OK;
+
+    for (uint32_t i = 0, run; st == SAC_OK && i < count; i += run) {
+        run = sac_lists_neighbours(lists, list, first + i, count - i);
+        st = sac_stream_upload(ws->stream, sac_lists_page(lists, sac_lists_chain(lists, list)[first + i]),
+                               pages + i * bytes, run * bytes);
+    }
+    return st == SAC_OK ? SAC_OK
+                        : sac_fail(ws->err, st, "cannot copy a list to the device: %s", sac_status_text(st));
+}
+
+sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
+                          unsigned char *pages)
+{
+    uint32_t before = sac_lists_rows(lists, list), first = before / SAC_PAGE_ROWS;
+    size_t bytes = sac_page_bytes(&lists->pq);
+    sac_status st;
+
+    assert(before % SAC_PAGE_ROWS == 0);
+    st = claim_loaded(lists, ws, list, rows, pages);
+    if (st == SAC_OK)
+        st = upload_pages(lists, ws, list, first, sac_page_count(rows), pages);
+    if (st != SAC_OK) {
+        while (sac_lists_rows(lists, list) > before)
+            drop_last(lists, list);
+        return st;
+    }
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t page = i / SAC_PAGE_ROWS, line = i % SAC_PAGE_ROWS;
+
+        note(lists, sac_page_slots(&lists->pq, pages + page * bytes)[line],
+             sac_lists_chain(lists, list)[first + page] * SAC_PAGE_ROWS + line);
+    }
     return SAC_OK;
+}
+
+uint32_t sac_lists_neighbours(const sac_lists *lists, uint32_t list, uint32_t first, uint32_t most)
+{
+    const uint32_t *chain = sac_lists_chain(lists, list) + first;
+    const unsigned char *page = sac_lists_page(lists, chain[0]);
+    uint32_t count = 1;
+
+    while (count < most && sac_lists_page(lists, chain[count]) == page + count * sac_page_bytes(&lists->pq))
+        count++;
+    return count;
 }
 
 uint32_t sac_lists_of(const sac_lists *lists, uint32_t slot)

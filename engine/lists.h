@@ -50,10 +50,13 @@ void sac_lists_free(sac_lists *lists); /* zero-initialised is allowed */
 sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *index,
                             const uint8_t *codes, const float *bias, const uint32_t *slots);
 
-/* Adds one page of 1..SAC_PAGE_ROWS entries at the end of a list whose pages are all full, as it was saved:
- * whole blocks of codes, biases and slots (host). sac_lists_sync() follows. */
-sac_status sac_lists_load_page(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
-                               const uint8_t *codes, const float *bias, const uint32_t *slots);
+/* Takes memory for so many more pages, all in one piece. */
+sac_status sac_lists_reserve(sac_lists *lists, sac_workspace *ws, uint32_t pages);
+
+/* Adds `rows` entries at the end of a list whose pages are all full: sac_page_count(rows) whole pages (host),
+ * one after the other, their slots those of this list. sac_lists_sync() follows. */
+sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
+                          unsigned char *pages);
 
 /* Removes the entry of a slot. No search may run until sac_lists_sync(). */
 sac_status sac_lists_remove(sac_lists *lists, sac_workspace *ws, uint32_t slot);
@@ -90,6 +93,9 @@ static inline const uint32_t *sac_lists_chain(const sac_lists *lists, uint32_t l
 {
     return (const uint32_t *)lists->chains.host + ((const sac_list *)lists->lists.host)[list].first;
 }
+
+/* How many pages of a list from its first-th on, at most `most`, are one piece of memory; most >= 1. */
+uint32_t sac_lists_neighbours(const sac_lists *lists, uint32_t list, uint32_t first, uint32_t most);
 
 /* A page in device memory. */
 static inline unsigned char *sac_lists_page(const sac_lists *lists, uint32_t page)

@@ -20,7 +20,7 @@ static uint64_t list_pages(const sac_index_spec *spec, uint64_t count)
 {
     uint64_t spread = count / SAC_PAGE_ROWS + (spec->nlist + 1) / 2;
     uint64_t mean = (count + spec->nlist - 1) / spec->nlist;
-    uint64_t even = spec->nlist * ((mean + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS);
+    uint64_t even = (uint64_t)spec->nlist * sac_page_count((uint32_t)mean);
 
     return spread > even ? spread : even;
 }
@@ -42,7 +42,8 @@ static void plan_lists(const sac_index_spec *spec, uint32_t dim, uint64_t count,
     /* Directory: a pointer a page, a page number in its chain (with room to grow), two numbers a list. */
     out->bytes_other = floats * sizeof(float) + pages * (sizeof(void *) + 2 * sizeof(uint32_t)) +
                        spec->nlist * sizeof(sac_list);
-    out->bytes_host += count * sizeof(uint32_t); /* positions */
+    /* Positions; of each page the list it belongs to, and whether it is free. */
+    out->bytes_host += count * sizeof(uint32_t) + pages * 2 * sizeof(uint32_t);
 }
 
 /* Memory of a search beyond the index: queries, tables, probes and candidates, as device memory. */

@@ -166,14 +166,14 @@ struct sac_rows_read_args {
 
 /* ---- product quantizer and inverted lists ---------------------------------------------------------- */
 
-/* A page of an inverted list is one piece of memory (page.h): the codes of SAC_PAGE_ROWS entries, then their
- * bias f32[SAC_PAGE_ROWS], then their slots u32[SAC_PAGE_ROWS]. Codes are in blocks of SAC_BLOCK_ROWS. Within
- * a block the codes are sub-quantizer-major, so that one register holds the same sub-quantizer of many
- * entries: nbits 5..8: u8 code[m][64]           one byte a code, the high bits 0 nbits 4:    u8
- * code[(m+1)/2][64]     byte t: sub-quantizer 2t in the low four bits, 2t+1 in the high A *position* is page
- * * SAC_PAGE_ROWS + line, over all pages of the pool. */
-#define SAC_BLOCK_ROWS 64u
-#define SAC_PAGE_ROWS 256u
+/* A page of an inverted list is one piece of memory (page.h): the codes of 64 entries, then their bias
+ * f32[64], then their slots u32[64]. Codes are sub-quantizer-major, so that one register holds the same
+ * sub-quantizer of all of a page's entries:
+ *   - nbits 5..8: u8 code[m][64], one byte a code, the high bits 0;
+ *   - nbits 4: u8 code[(m + 1) / 2][64], byte t being sub-quantizer 2t in the low four bits, 2t + 1 in the
+ *     high.
+ * A *position* is page * SAC_PAGE_ROWS + line, over all pages of the pool. */
+#define SAC_PAGE_ROWS 64u /* what a register of bytes holds: lists of a hundred entries waste little */
 
 static inline size_t sac_pq_code_bytes(uint32_t m, uint32_t nbits) /* bytes of one entry inside a page */
 {

@@ -34,27 +34,23 @@ SAC_PAGE_INLINE uint32_t *sac_page_slots(const sac_pq_shape *pq, unsigned char *
     return (uint32_t *)(void *)(page + sac_page_code_bytes(pq) + SAC_PAGE_ROWS * sizeof(float));
 }
 
-/* First byte of the block that holds `line`. */
-SAC_PAGE_INLINE size_t sac_page_block(const sac_pq_shape *pq, uint32_t line)
+/* Pages that a list of so many entries has. */
+SAC_PAGE_INLINE uint32_t sac_page_count(uint32_t rows)
 {
-    return (size_t)(line / SAC_BLOCK_ROWS) * SAC_BLOCK_ROWS * (sac_page_code_bytes(pq) / SAC_PAGE_ROWS);
+    return rows / SAC_PAGE_ROWS + (rows % SAC_PAGE_ROWS != 0);
 }
 
-SAC_PAGE_INLINE uint32_t sac_page_code(const sac_pq_shape *pq, const uint8_t *codes, uint32_t line,
-                                       uint32_t j)
+SAC_PAGE_INLINE uint32_t sac_page_code(const sac_pq_shape *pq, const uint8_t *page, uint32_t line, uint32_t j)
 {
-    const uint8_t *lane = codes + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
-
     if (pq->nbits != 4)
-        return lane[(size_t)j * SAC_BLOCK_ROWS];
-    return lane[(size_t)(j / 2) * SAC_BLOCK_ROWS] >> (j % 2 * 4) & 0xf;
+        return page[j * SAC_PAGE_ROWS + line];
+    return page[j / 2 * SAC_PAGE_ROWS + line] >> (j % 2 * 4) & 0xf;
 }
 
-SAC_PAGE_INLINE void sac_page_code_set(const sac_pq_shape *pq, uint8_t *codes, uint32_t line, uint32_t j,
+SAC_PAGE_INLINE void sac_page_code_set(const sac_pq_shape *pq, uint8_t *page, uint32_t line, uint32_t j,
                                        uint8_t code)
 {
-    uint8_t *lane = codes + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
-    uint8_t *byte = lane + (size_t)(pq->nbits == 4 ? j / 2 : j) * SAC_BLOCK_ROWS;
+    uint8_t *byte = page + (pq->nbits == 4 ? j / 2 : j) * SAC_PAGE_ROWS + line;
 
     if (pq->nbits != 4)
         *byte = code;
@@ -64,26 +60,16 @@ SAC_PAGE_INLINE void sac_page_code_set(const sac_pq_shape *pq, uint8_t *codes, u
         *byte = (uint8_t)((*byte & 0x0f) | code << 4);
 }
 
-/* How many of `left` entries can be copied at once, from a line on to a line on: to the end of a block. */
-SAC_PAGE_INLINE uint32_t sac_page_run(uint32_t from_line, uint32_t to_line, uint32_t left)
+/* Copies the codes, bias and slots of `count` lines of one page to lines of another. */
+SAC_PAGE_INLINE void sac_page_copy(const sac_pq_shape *pq, unsigned char *to, uint32_t to_line,
+                                   unsigned char *from, uint32_t from_line, uint32_t count)
 {
-    uint32_t from = SAC_BLOCK_ROWS - from_line % SAC_BLOCK_ROWS,
-             to = SAC_BLOCK_ROWS - to_line % SAC_BLOCK_ROWS;
-    uint32_t run = from < to ? from : to;
+    size_t code_bytes = sac_page_code_bytes(pq);
 
-    return run < left ? run : left;
-}
-
-/* Copies the codes of such a run. */
-SAC_PAGE_INLINE void sac_page_copy(const sac_pq_shape *pq, uint8_t *to, uint32_t to_line, const uint8_t *from,
-                                   uint32_t from_line, uint32_t run)
-{
-    size_t bytes = sac_page_code_bytes(pq) / SAC_PAGE_ROWS;
-    uint8_t *to_lane = to + sac_page_block(pq, to_line) + to_line % SAC_BLOCK_ROWS;
-    const uint8_t *from_lane = from + sac_page_block(pq, from_line) + from_line % SAC_BLOCK_ROWS;
-
-    for (size_t t = 0; t < bytes; t++)
-        memcpy(to_lane + t * SAC_BLOCK_ROWS, from_lane + t * SAC_BLOCK_ROWS, run);
+    for (size_t at = 0; at < code_bytes; at += SAC_PAGE_ROWS)
+        memcpy(to + at + to_line, from + at + from_line, count);
+    memcpy(sac_page_bias(pq, to) + to_line, sac_page_bias(pq, from) + from_line, count * sizeof(float));
+    memcpy(sac_page_slots(pq, to) + to_line, sac_page_slots(pq, from) + from_line, count * sizeof(uint32_t));
 }
 
 #endif

@@ -20,16 +20,17 @@
 #include <string.h>
 
 enum {
-    SPLIT_PAGES = 16, /* pages of a task when a query is split: 4096 entries */
-    PREFETCH_BYTES = 1024,
+    RUN_PAGES = SAC_FILTER_ROWS / SAC_PAGE_ROWS, /* of a list, scanned at a time */
+    SPLIT_PAGES = 64,                            /* of a task when a query is split: 4096 entries */
+    PREFETCH_BYTES = 512,                        /* of a page's codes; the rest comes by itself */
     EXACT_LANES = SAC_PQ_EXACT_LANES,
 };
 
 struct worker {
     struct sac_pq_bytes bytes;
-    float *min;      /* [m] */
-    float *distance; /* [SAC_PAGE_ROWS] */
-    struct sac_reservoir r;
+    float *min;             /* [m] */
+    float *distance;        /* [SAC_FILTER_ROWS] */
+    struct sac_reservoir r; /* index: the entry's row in its list; tag: the probe */
 };
 
 struct scan {
@@ -44,7 +45,7 @@ size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_arg
 {
     uint32_t m = a->pool.pq.m;
     size_t each = sac_scratch_size(m + 1, SAC_PQ_TABLE_STRIDE) + sac_scratch_size(m, sizeof(float)) +
-                  sac_scratch_size(SAC_PAGE_ROWS, sizeof(float)) +
+                  sac_scratch_size(SAC_FILTER_ROWS, sizeof(float)) +
                   sac_reservoir_scratch(a->depth_stride, true);
 
     return sac_scratch_size(d->threads, sizeof(struct worker)) + d->threads * each +
@@ -66,7 +67,7 @@ static struct worker *workers_take(sac_stream *s, const struct sac_pq_scan_args 
 
         w->bytes.table = sac_scratch_take(s, a->pool.pq.m + 1, SAC_PQ_TABLE_STRIDE);
         w->min = sac_scratch_take(s, a->pool.pq.m, sizeof *w->min);
-        w->distance = sac_scratch_take(s, SAC_PAGE_ROWS, sizeof *w->distance);
+        w->distance = sac_scratch_take(s, SAC_FILTER_ROWS, sizeof *w->distance);
         w->r.keys = keys + (size_t)i * 2 * capacity;
         if (w->bytes.table == NULL || w->min == NULL || w->distance == NULL ||
             !sac_reservoir_take(s, &w->r, a->depth_stride, true))
@@ -101,8 +102,7 @@ static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
     }
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
         magnitude = fmax(magnitude, fabs((double)query_probes(a, q)[p].base));
-    w->bytes.m = m;
-    w->bytes.nbits = nbits;
+    w->bytes.pq = a->pool.pq;
     w->bytes.unit = range / (float)levels;
     w->bytes.offset = (float)offset;
     w->bytes.error = 0.501f * (float)m * w->bytes.unit + 4.0f * (float)(m + 8) * 0x1p-24f * (float)magnitude;
@@ -128,6 +128,11 @@ void sac_pq_exact_lanes(const sac_pq_shape *pq, const float *table, const uint8_
             sums[e] += table[((size_t)j << pq->nbits) + codes[e][j * stride]];
 }
 
+static unsigned char *list_page(const sac_list_pool *pool, const sac_list *list, uint32_t row)
+{
+    return pool->pages[pool->chains[list->first + row / SAC_PAGE_ROWS]];
+}
+
 /* Replaces approximate distances by exact ones, and makes keys of (exact distance, slot). */
 static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_reservoir *r)
 {
@@ -142,13 +147,14 @@ static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_re
 
         for (uint32_t e = 0; e < EXACT_LANES; e++) {
             uint32_t at = i + (e < lanes ? e : 0), line = r->index[at] % SAC_PAGE_ROWS;
-            unsigned char *page = a->pool.pages[r->index[at] / SAC_PAGE_ROWS];
+            const sac_probe *probe = &probes[r->tag[at]];
+            unsigned char *page = list_page(&a->pool, &a->pool.lists[probe->list], r->index[at]);
 
-            codes[e] = page + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
+            codes[e] = page + line;
             slots[e] = sac_page_slots(pq, page)[line];
-            sums[e] = probes[r->tag[at]].base + sac_page_bias(pq, page)[line];
+            sums[e] = probe->base + sac_page_bias(pq, page)[line];
         }
-        sac_pq_exact_lanes(pq, table, codes, SAC_BLOCK_ROWS, sums); /* the twin begins with base + bias */
+        sac_pq_exact_lanes(pq, table, codes, SAC_PAGE_ROWS, sums); /* the twin begins with base + bias */
         for (uint32_t e = 0; e < lanes; e++) {
             r->distance[i + e] = sums[e];
             r->keys[i + e] = sac_key(sums[e], slots[e]);
@@ -159,7 +165,7 @@ static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_re
 /* Rounding of f32 sums relative to the distance itself: what a large bias adds to the error. */
 static float slop(const struct sac_pq_bytes *bytes)
 {
-    return 4.0f * (float)(bytes->m + 8) * 0x1p-24f;
+    return 4.0f * (float)(bytes->pq.m + 8) * 0x1p-24f;
 }
 
 static void make_room(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
@@ -185,15 +191,37 @@ SAC_SPECIALIZE void prefetch_page(const sac_pq_shape *pq, unsigned char *page)
         __builtin_prefetch(sac_page_bias(pq, page) + i);
 }
 
+/* Up to RUN_PAGES pages of a list from one on. */
+SAC_SPECIALIZE void prefetch_run(const sac_list_pool *pool, const sac_list *list, uint32_t first)
+{
+    uint32_t pages = sac_page_count(list->row_count);
+
+    for (uint32_t i = first; i < pages && i < first + RUN_PAGES; i++)
+        prefetch_page(&pool->pq, pool->pages[pool->chains[list->first + i]]);
+}
+
+/* What will be scanned after the run that ends before page `next` of the query's p-th list. */
+SAC_SPECIALIZE void prefetch_next(const struct sac_pq_scan_args *a, size_t q, uint32_t p, uint32_t next)
+{
+    const sac_probe *probes = query_probes(a, q);
+    const sac_list *list = &a->pool.lists[probes[p].list];
+
+    if (next < sac_page_count(list->row_count))
+        prefetch_run(&a->pool, list, next);
+    else if (p + 1 < a->probe_counts[q])
+        prefetch_run(&a->pool, &a->pool.lists[probes[p + 1].list], 0);
+}
+
 /* Takes the entries from `first` on out of the reservoir again that the query may not find. They have only
- * just come in, from one page. */
-static void drop_hidden(struct sac_reservoir *r, uint32_t first, const uint32_t *slots,
-                        const uint64_t *filter)
+ * just come in, from the list. */
+static void drop_hidden(const sac_list_pool *pool, const sac_list *list, struct sac_reservoir *r,
+                        uint32_t first, const uint64_t *filter)
 {
     uint32_t kept = first;
 
     for (uint32_t i = first; i < r->count; i++) {
-        uint32_t slot = slots[r->index[i] % SAC_PAGE_ROWS];
+        uint32_t row = r->index[i];
+        uint32_t slot = sac_page_slots(&pool->pq, list_page(pool, list, row))[row % SAC_PAGE_ROWS];
 
         r->distance[kept] = r->distance[i];
         r->index[kept] = r->index[i];
@@ -202,37 +230,29 @@ static void drop_hidden(struct sac_reservoir *r, uint32_t first, const uint32_t 
     r->count = kept;
 }
 
-static void scan_page(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
-                      uint32_t probe, uint32_t number, uint32_t lines)
+/* Scans `count` pages, at most RUN_PAGES, of the query's p-th list from page `first` on. */
+static void scan_run(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
+                     uint32_t p, uint32_t first, uint32_t count)
 {
     const struct sac_pq_scan_args *a = scan->args;
+    const sac_probe *probe = &query_probes(a, q)[p];
+    const sac_list *list = &a->pool.lists[probe->list];
     const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
-    unsigned char *page = a->pool.pages[number];
-    uint32_t before;
+    uint32_t row = first * SAC_PAGE_ROWS, rows = list->row_count - row, before;
+    unsigned char *pages[RUN_PAGES];
 
     if (!sac_reservoir_has_room(&w->r))
         make_room(scan, q, bytes, &w->r);
-    scan->kernels->distances(bytes, page, sac_page_bias(&a->pool.pq, page),
-                             query_probes(a, q)[probe].base + bytes->offset,
-                             (lines + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS, w->distance);
+    for (uint32_t i = 0; i < count; i++)
+        pages[i] = a->pool.pages[a->pool.chains[list->first + first + i]];
+    scan->kernels->distances(bytes, pages, count, probe->base + bytes->offset, w->distance);
     before = w->r.count;
-    scan->kernels->sieve->filter(&w->r, w->distance, lines, number * SAC_PAGE_ROWS, NULL);
+    rows = rows < count * SAC_PAGE_ROWS ? rows : count * SAC_PAGE_ROWS;
+    scan->kernels->sieve->filter(&w->r, w->distance, rows, row, NULL);
     if (filter != NULL)
-        drop_hidden(&w->r, before, sac_page_slots(&a->pool.pq, page), filter);
+        drop_hidden(&a->pool, list, &w->r, before, filter);
     for (uint32_t i = before; i < w->r.count; i++)
-        w->r.tag[i] = probe;
-}
-
-/* The first page of the list that a query probes after its p-th. */
-SAC_SPECIALIZE void prefetch_list(const struct sac_pq_scan_args *a, size_t q, uint32_t p)
-{
-    const sac_list *list;
-
-    if (p + 1 >= a->probe_counts[q])
-        return;
-    list = &a->pool.lists[query_probes(a, q)[p + 1].list];
-    if (list->row_count > 0)
-        prefetch_page(&a->pool.pq, a->pool.pages[a->pool.chains[list->first]]);
+        w->r.tag[i] = p;
 }
 
 /* Scans pages first..end-1 of the query's probes, counted through all probes in order. */
@@ -243,19 +263,14 @@ static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_by
     size_t before = 0; /* pages of the probes before this one */
 
     for (uint32_t p = 0; p < a->probe_counts[q] && before < end; p++) {
-        const sac_list *list = &a->pool.lists[query_probes(a, q)[p].list];
-        const uint32_t *chain = a->pool.chains + list->first;
-        uint32_t pages = (list->row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+        uint32_t pages = sac_page_count(a->pool.lists[query_probes(a, q)[p].list].row_count), count;
+        uint32_t at = first > before ? (uint32_t)(first - before) : 0,
+                 past = pages < end - before ? pages : (uint32_t)(end - before);
 
-        for (uint32_t i = first > before ? (uint32_t)(first - before) : 0; i < pages && before + i < end;
-             i++) {
-            uint32_t rows = list->row_count - i * SAC_PAGE_ROWS;
-
-            if (i + 1 < pages)
-                prefetch_page(&a->pool.pq, a->pool.pages[chain[i + 1]]);
-            else
-                prefetch_list(a, q, p);
-            scan_page(scan, q, bytes, w, p, chain[i], rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS);
+        for (; at < past; at += count) {
+            count = past - at < RUN_PAGES ? past - at : RUN_PAGES;
+            prefetch_next(a, q, p, at + count);
+            scan_run(scan, q, bytes, w, p, at, count);
         }
         before += pages;
     }
@@ -309,7 +324,7 @@ static size_t query_pages(const struct sac_pq_scan_args *a, size_t q)
     size_t pages = 0;
 
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
-        pages += (a->pool.lists[query_probes(a, q)[p].list].row_count + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+        pages += sac_page_count(a->pool.lists[query_probes(a, q)[p].list].row_count);
     return pages;
 }
 

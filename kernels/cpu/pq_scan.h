@@ -3,11 +3,12 @@
 #define SACCADE_CPU_PQ_SCAN_H
 
 #include "kernels/cpu/reservoir.h"
+#include "kernels/page.h"
 
 /* A query's table rounded to bytes: sum_j table[j][code] is within `error` of offset + unit * sum of bytes.
  */
 struct sac_pq_bytes {
-    uint32_t m, nbits;
+    sac_pq_shape pq;
     uint8_t *table; /* the kernel's own layout, at most SAC_PQ_TABLE_STRIDE bytes a sub-quantizer */
     float unit, offset, error;
 };
@@ -22,9 +23,10 @@ struct sac_pq_scan_kernels {
                   uint8_t *out);
     /* From the plain order to the kernel's own; the memory may be the same. NULL: nothing to do. */
     void (*arrange)(uint8_t *table, uint32_t m, uint32_t nbits);
-    /* distance[i] = (base + bias[i]) + unit * sum of bytes, for block_count blocks of 64 entries. */
-    void (*distances)(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias, float base,
-                      uint32_t block_count, float *distance);
+    /* distance[i] = (base + bias of entry i) + unit * sum of its bytes, for all entries of some pages, of
+     * which the kernel takes two at a time where they can share the loads of a table. */
+    void (*distances)(const struct sac_pq_bytes *bytes, unsigned char *const *pages, uint32_t page_count,
+                      float base, float *distance);
     const struct sac_sieve *sieve;
 };
 
@@ -42,7 +44,7 @@ float sac_pq_ranges_avx2(const float *table, uint32_t m, uint32_t nbits, float *
 void sac_pq_round_avx2(const float *table, uint32_t m, uint32_t nbits, const float *min, float scale,
                        uint8_t *out);
 void sac_pq_arrange_avx2(uint8_t *table, uint32_t m, uint32_t nbits);
-void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                              float base, uint32_t block_count, float *distance);
+void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, unsigned char *const *pages,
+                              uint32_t page_count, float base, float *distance);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include <immintrin.h>
 
-enum { ROWS = 16 }; /* of a tile: a quarter of a block */
+enum { ROWS = 16 }; /* of a tile: a quarter of a page */
 
 /* Pairs of two neighbours, from registers of 8 entries each: the low one of all 16, then the high one. */
 static inline void store_pairs(__m512i first, __m512i last, uint32_t *low, uint32_t *high)
@@ -19,20 +19,20 @@ static inline void store_pairs(__m512i first, __m512i last, uint32_t *low, uint3
     _mm512_store_si512(high, _mm512_permutex2var_epi32(first, odd, last));
 }
 
-/* One byte of a block's codes to `pairs` lines of SAC_BLOCK_ROWS pairs. Codes beyond the list's end may be
+/* One byte of a page's codes to `pairs` lines of SAC_PAGE_ROWS pairs. Codes beyond the list's end may be
  * anything, hence the mask. */
 static inline void decode_byte(const uint8_t *codes, const uint16_t *numbers, uint32_t count, uint32_t pairs,
                                uint32_t *to)
 {
     const __m512i largest = _mm512_set1_epi32((int)count - 1);
 
-    for (uint32_t row = 0; row < SAC_BLOCK_ROWS; row += ROWS) {
+    for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += ROWS) {
         __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(codes + row)));
 
         code = _mm512_and_si512(code, largest);
         if (pairs % 2 == 1) {
             for (uint32_t p = 0; p < pairs; p++)
-                _mm512_store_si512(to + p * SAC_BLOCK_ROWS + row,
+                _mm512_store_si512(to + p * SAC_PAGE_ROWS + row,
                                    _mm512_i32gather_epi32(code, numbers + (size_t)p * count * 2, 4));
             continue;
         }
@@ -41,24 +41,23 @@ static inline void decode_byte(const uint8_t *codes, const uint16_t *numbers, ui
 
             store_pairs(_mm512_i32gather_epi64(_mm512_castsi512_si256(code), from, 8),
                         _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(code, 1), from, 8),
-                        to + p * SAC_BLOCK_ROWS + row, to + (p + 1) * SAC_BLOCK_ROWS + row);
+                        to + p * SAC_PAGE_ROWS + row, to + (p + 1) * SAC_PAGE_ROWS + row);
         }
     }
 }
 
-/* All blocks byte by byte, because a byte's code words stay in L1 and those of all bytes do not. */
-void sac_pq_tiles_decode(const struct sac_pq_words *words, const uint8_t *codes, uint32_t block_count,
+/* All pages byte by byte, because a byte's code words stay in L1 and those of all bytes do not. */
+void sac_pq_tiles_decode(const struct sac_pq_words *words, unsigned char *const *pages, uint32_t page_count,
                          uint16_t *rows)
 {
-    size_t block = (size_t)words->depth / 2 * SAC_BLOCK_ROWS;
+    size_t page = (size_t)words->depth / 2 * SAC_PAGE_ROWS;
 
     for (uint32_t b = 0; b < words->bytes; b++) {
         const uint16_t *numbers = words->numbers + (size_t)b * words->pairs * words->count * 2;
-        uint32_t *to = (uint32_t *)(void *)rows + (size_t)b * words->pairs * SAC_BLOCK_ROWS;
+        uint32_t *to = (uint32_t *)(void *)rows + (size_t)b * words->pairs * SAC_PAGE_ROWS;
 
-        for (uint32_t i = 0; i < block_count; i++)
-            decode_byte(codes + ((size_t)i * words->bytes + b) * SAC_BLOCK_ROWS, numbers, words->count,
-                        words->pairs, to + i * block);
+        for (uint32_t i = 0; i < page_count; i++)
+            decode_byte(pages[i] + b * SAC_PAGE_ROWS, numbers, words->count, words->pairs, to + i * page);
     }
 }
 
@@ -87,7 +86,7 @@ void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t
         __m512i r[SAC_TILE_CODES];
 
         for (uint32_t i = 0; i < SAC_TILE_CODES; i++)
-            r[i] = first + i < bytes ? _mm512_loadu_si512(codes + (size_t)(first + i) * SAC_BLOCK_ROWS)
+            r[i] = first + i < bytes ? _mm512_loadu_si512(codes + (size_t)(first + i) * SAC_PAGE_ROWS)
                                      : _mm512_setzero_si512();
         turn_bytes(r);
         for (uint32_t i = 0; i < SAC_TILE_CODES; i++) {
@@ -119,14 +118,14 @@ void sac_pq_tiles_end(void)
 void sac_pq_tiles_multiply(const uint16_t *queries, const uint16_t *rows, uint32_t depth, const float *bias,
                            float *scores)
 {
-    const size_t line = SAC_BLOCK_ROWS * 2 * sizeof(uint16_t);
+    const size_t line = SAC_PAGE_ROWS * 2 * sizeof(uint16_t);
 
     _tile_loadd(0, bias, 0); /* the same for all queries */
     _tile_loadd(1, bias + ROWS, 0);
     _tile_loadd(2, bias + 2 * ROWS, 0);
     _tile_loadd(3, bias + 3 * ROWS, 0);
     for (uint32_t d = 0; d < depth; d += SAC_TILE_DEPTH) {
-        const uint16_t *from = rows + (size_t)d * SAC_BLOCK_ROWS;
+        const uint16_t *from = rows + (size_t)d * SAC_PAGE_ROWS;
 
         _tile_loadd(4, queries + d, depth * sizeof(uint16_t));
         _tile_loadd(5, from, line);
@@ -138,19 +137,19 @@ void sac_pq_tiles_multiply(const uint16_t *queries, const uint16_t *rows, uint32
         _tile_dpbf16ps(2, 4, 7);
         _tile_dpbf16ps(3, 4, 5);
     }
-    _tile_stored(0, scores, SAC_BLOCK_ROWS * sizeof(float));
-    _tile_stored(1, scores + ROWS, SAC_BLOCK_ROWS * sizeof(float));
-    _tile_stored(2, scores + 2 * ROWS, SAC_BLOCK_ROWS * sizeof(float));
-    _tile_stored(3, scores + 3 * ROWS, SAC_BLOCK_ROWS * sizeof(float));
+    _tile_stored(0, scores, SAC_PAGE_ROWS * sizeof(float));
+    _tile_stored(1, scores + ROWS, SAC_PAGE_ROWS * sizeof(float));
+    _tile_stored(2, scores + 2 * ROWS, SAC_PAGE_ROWS * sizeof(float));
+    _tile_stored(3, scores + 3 * ROWS, SAC_PAGE_ROWS * sizeof(float));
 }
 
 void sac_pq_tiles_sieve(const float *scores, uint32_t query_count, const float *limits, uint64_t *masks)
 {
-    for (uint32_t q = 0; q < query_count; q++, scores += SAC_BLOCK_ROWS) {
+    for (uint32_t q = 0; q < query_count; q++, scores += SAC_PAGE_ROWS) {
         const __m512 limit = _mm512_set1_ps(limits[q]);
         uint64_t mask = 0;
 
-        for (uint32_t row = 0; row < SAC_BLOCK_ROWS; row += ROWS)
+        for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += ROWS)
             mask |= (uint64_t)_mm512_cmp_ps_mask(_mm512_load_ps(scores + row), limit, _CMP_NGT_UQ) << row;
         masks[q] = mask;
     }

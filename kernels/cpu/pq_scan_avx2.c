@@ -51,14 +51,13 @@ static inline __m256i piece(const uint8_t *table)
     return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)table));
 }
 
-static void distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                            float base, uint32_t block_count, float *distance)
+static void distances4_avx2(const struct sac_pq_bytes *bytes, unsigned char *const *pages,
+                            uint32_t page_count, float base, float *distance)
 {
     const __m256i nibble = _mm256_set1_epi8(0xf), zero = _mm256_setzero_si256();
-    uint32_t pairs = (bytes->m + 1) / 2;
+    uint32_t pairs = (bytes->pq.m + 1) / 2;
 
-    for (uint32_t block = 0; block < block_count; block++) {
-        const uint8_t *from = codes + (size_t)block * pairs * SAC_BLOCK_ROWS;
+    for (uint32_t p = 0; p < page_count; p++, distance += SAC_PAGE_ROWS) {
         struct sums32 sums[2] = {{zero, zero}, {zero, zero}};
 
         for (uint32_t j = 0; j < pairs; j++) {
@@ -66,7 +65,7 @@ static void distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *cod
                     high = piece(bytes->table + (size_t)j * 32 + 16);
 
             for (uint32_t half = 0; half < 2; half++) {
-                __m256i both = load32(from + (size_t)j * SAC_BLOCK_ROWS + half * 32);
+                __m256i both = load32(pages[p] + j * SAC_PAGE_ROWS + half * 32);
 
                 sums32_add(&sums[half], _mm256_shuffle_epi8(low, _mm256_and_si256(both, nibble)));
                 sums32_add(&sums[half],
@@ -74,8 +73,8 @@ static void distances4_avx2(const struct sac_pq_bytes *bytes, const uint8_t *cod
             }
         }
         for (uint32_t half = 0; half < 2; half++)
-            sums32_store(&sums[half], bias + block * SAC_BLOCK_ROWS + half * 32, base, bytes->unit,
-                         distance + block * SAC_BLOCK_ROWS + half * 32);
+            sums32_store(&sums[half], sac_page_bias(&bytes->pq, pages[p]) + half * 32, base, bytes->unit,
+                         distance + half * 32);
     }
 }
 
@@ -97,20 +96,18 @@ SAC_SPECIALIZE void lookup_pieces(const uint8_t *table, uint32_t pieces, __m256i
 }
 
 /* nbits is a constant in every caller, so that the loop over pieces unrolls. */
-SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
-                              const float *bias, float base, uint32_t block_count, float *distance)
+SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, unsigned char *const *pages,
+                              uint32_t page_count, float base, float *distance)
 {
     const __m256i zero = _mm256_setzero_si256(), top = _mm256_set1_epi8((char)0x80);
     uint32_t pieces = nbits < 7 ? 1u << (nbits - 4) : 8;
 
-    for (uint32_t block = 0; block < block_count; block++) {
-        const uint8_t *from = codes + (size_t)block * bytes->m * SAC_BLOCK_ROWS;
+    for (uint32_t p = 0; p < page_count; p++, distance += SAC_PAGE_ROWS) {
         struct sums32 sums[2] = {{zero, zero}, {zero, zero}};
 
-        for (uint32_t j = 0; j < bytes->m; j++) {
+        for (uint32_t j = 0; j < bytes->pq.m; j++) {
             const uint8_t *table = bytes->table + ((size_t)j << nbits);
-            __m256i a = load32(from + (size_t)j * SAC_BLOCK_ROWS),
-                    b = load32(from + (size_t)j * SAC_BLOCK_ROWS + 32);
+            __m256i a = load32(pages[p] + j * SAC_PAGE_ROWS), b = load32(pages[p] + j * SAC_PAGE_ROWS + 32);
             __m256i found[2] = {zero, zero};
 
             lookup_pieces(table, pieces, a, b, found);
@@ -120,22 +117,22 @@ SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, 
             sums32_add(&sums[1], found[1]);
         }
         for (uint32_t half = 0; half < 2; half++)
-            sums32_store(&sums[half], bias + block * SAC_BLOCK_ROWS + half * 32, base, bytes->unit,
-                         distance + block * SAC_BLOCK_ROWS + half * 32);
+            sums32_store(&sums[half], sac_page_bias(&bytes->pq, pages[p]) + half * 32, base, bytes->unit,
+                         distance + half * 32);
     }
 }
 
-static void distances_avx2(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                           float base, uint32_t block_count, float *distance)
+static void distances_avx2(const struct sac_pq_bytes *bytes, unsigned char *const *pages, uint32_t page_count,
+                           float base, float *distance)
 {
-    if (bytes->nbits == 8)
-        distances(bytes, 8, codes, bias, base, block_count, distance);
-    else if (bytes->nbits == 7)
-        distances(bytes, 7, codes, bias, base, block_count, distance);
-    else if (bytes->nbits == 6)
-        distances(bytes, 6, codes, bias, base, block_count, distance);
+    if (bytes->pq.nbits == 8)
+        distances(bytes, 8, pages, page_count, base, distance);
+    else if (bytes->pq.nbits == 7)
+        distances(bytes, 7, pages, page_count, base, distance);
+    else if (bytes->pq.nbits == 6)
+        distances(bytes, 6, pages, page_count, base, distance);
     else
-        distances(bytes, 5, codes, bias, base, block_count, distance);
+        distances(bytes, 5, pages, page_count, base, distance);
 }
 
 /* Pieces become differences to the piece before; each half of an 8-bit table starts anew. */

@@ -7,27 +7,25 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/pq_sums_avx512.h"
 
-void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                              float base, uint32_t block_count, float *distance)
+void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, unsigned char *const *pages,
+                              uint32_t page_count, float base, float *distance)
 {
     const __m512i nibble = _mm512_set1_epi8(0xf);
-    uint32_t pairs = (bytes->m + 1) / 2;
+    uint32_t pairs = (bytes->pq.m + 1) / 2;
 
-    for (uint32_t block = 0; block < block_count; block++) {
-        const uint8_t *from = codes + (size_t)block * pairs * SAC_BLOCK_ROWS;
+    for (uint32_t p = 0; p < page_count; p++, distance += SAC_PAGE_ROWS) {
         struct sums64 sums = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 
         for (uint32_t j = 0; j < pairs; j++) {
             const __m128i *tables = (const __m128i *)(bytes->table + (size_t)j * 32);
-            __m512i both = _mm512_loadu_si512(from + (size_t)j * SAC_BLOCK_ROWS);
+            __m512i both = _mm512_loadu_si512(pages[p] + j * SAC_PAGE_ROWS);
             __m512i low = _mm512_and_si512(both, nibble);
             __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), nibble);
 
             sums64_add(&sums, _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(tables)), low));
             sums64_add(&sums, _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(tables + 1)), high));
         }
-        sums64_store(&sums, bias + block * SAC_BLOCK_ROWS, base, bytes->unit,
-                     distance + block * SAC_BLOCK_ROWS);
+        sums64_store(&sums, sac_page_bias(&bytes->pq, pages[p]), base, bytes->unit, distance);
     }
 }
 
@@ -46,41 +44,39 @@ SAC_SPECIALIZE __m512i lookup_pieces(const uint8_t *table, uint32_t pieces, __m5
 }
 
 /* nbits is a constant in every caller, so that the loop over pieces unrolls. */
-SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
-                              const float *bias, float base, uint32_t block_count, float *distance)
+SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, unsigned char *const *pages,
+                              uint32_t page_count, float base, float *distance)
 {
     const __m512i zero = _mm512_setzero_si512(), top = _mm512_set1_epi8((char)0x80);
     uint32_t pieces = nbits < 7 ? 1u << (nbits - 4) : 8;
 
-    for (uint32_t block = 0; block < block_count; block++) {
-        const uint8_t *from = codes + (size_t)block * bytes->m * SAC_BLOCK_ROWS;
+    for (uint32_t p = 0; p < page_count; p++, distance += SAC_PAGE_ROWS) {
         struct sums64 sums = {zero, zero};
 
-        for (uint32_t j = 0; j < bytes->m; j++) {
+        for (uint32_t j = 0; j < bytes->pq.m; j++) {
             const uint8_t *table = bytes->table + ((size_t)j << nbits);
-            __m512i code = _mm512_loadu_si512(from + (size_t)j * SAC_BLOCK_ROWS);
+            __m512i code = _mm512_loadu_si512(pages[p] + j * SAC_PAGE_ROWS);
             __m512i found = lookup_pieces(table, pieces, code, zero);
 
             if (nbits == 8)
                 found = lookup_pieces(table + 128, pieces, _mm512_xor_si512(code, top), found);
             sums64_add(&sums, found);
         }
-        sums64_store(&sums, bias + block * SAC_BLOCK_ROWS, base, bytes->unit,
-                     distance + block * SAC_BLOCK_ROWS);
+        sums64_store(&sums, sac_page_bias(&bytes->pq, pages[p]), base, bytes->unit, distance);
     }
 }
 
-static void distances_avx512(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                             float base, uint32_t block_count, float *distance)
+static void distances_avx512(const struct sac_pq_bytes *bytes, unsigned char *const *pages,
+                             uint32_t page_count, float base, float *distance)
 {
-    if (bytes->nbits == 8)
-        distances(bytes, 8, codes, bias, base, block_count, distance);
-    else if (bytes->nbits == 7)
-        distances(bytes, 7, codes, bias, base, block_count, distance);
-    else if (bytes->nbits == 6)
-        distances(bytes, 6, codes, bias, base, block_count, distance);
+    if (bytes->pq.nbits == 8)
+        distances(bytes, 8, pages, page_count, base, distance);
+    else if (bytes->pq.nbits == 7)
+        distances(bytes, 7, pages, page_count, base, distance);
+    else if (bytes->pq.nbits == 6)
+        distances(bytes, 6, pages, page_count, base, distance);
     else
-        distances(bytes, 5, codes, bias, base, block_count, distance);
+        distances(bytes, 5, pages, page_count, base, distance);
 }
 
 sac_status sac_pq_scan_avx512(sac_stream *s, const struct sac_pq_scan_args *a)

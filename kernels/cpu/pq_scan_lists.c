@@ -1,6 +1,6 @@
 /* The list-major scan: every list is read and decoded once for all queries that probe it.
  *
- * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes blocks of rows
+ * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes pages
  * to bf16, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
  * beyond its limit. Where `depth` rows of a query have computed distances of at most x, the nearest `depth`
  * have computed distances of at most x + 2 e (pq_scan_words.c says what e is): that is the limit, and it only
@@ -91,10 +91,10 @@ static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *
 {
     struct sac_tiles_scan s = scan_of(d, a);
     size_t each =
-        sac_scratch_size((size_t)SAC_TILES_BLOCKS * SAC_BLOCK_ROWS * s.words.depth, sizeof *s.workers->rows) +
+        sac_scratch_size((size_t)SAC_TILES_DECODED * SAC_PAGE_ROWS * s.words.depth, sizeof *s.workers->rows) +
         sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.words.depth,
                          sizeof *s.workers->queries) +
-        sac_scratch_size(SAC_TILE_QUERIES * SAC_BLOCK_ROWS, sizeof *s.workers->scores) +
+        sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
         sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
         sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
         sac_scratch_size(table_count(a), sizeof *s.workers->table) +
@@ -121,12 +121,12 @@ size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_arg
 
 static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, struct sac_tiles_worker *w)
 {
-    size_t rows = (size_t)SAC_TILES_BLOCKS * SAC_BLOCK_ROWS * s->words.depth;
+    size_t rows = (size_t)SAC_TILES_DECODED * SAC_PAGE_ROWS * s->words.depth;
 
     w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
     w->queries = sac_scratch_take(stream, (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->words.depth,
                                   sizeof *w->queries);
-    w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_BLOCK_ROWS, sizeof *w->scores);
+    w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *w->scores);
     w->codes = sac_scratch_take(stream, SAC_TILES_ROWS, s->code_stride);
     w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
     w->table = sac_scratch_take(stream, table_count(s->args), sizeof *w->table);
@@ -178,9 +178,7 @@ static void round_words(void *context, uint32_t task, uint32_t worker)
 
 static uint32_t items_of(const sac_list *list)
 {
-    const uint32_t rows = SAC_TILES_PAGES * SAC_PAGE_ROWS;
-
-    return list->row_count / rows + (list->row_count % rows != 0);
+    return (sac_page_count(list->row_count) + SAC_TILES_PAGES - 1) / SAC_TILES_PAGES;
 }
 
 /* Sorts pairs by list; returns the number of tasks. */

@@ -7,8 +7,8 @@
 #include "kernels/cpu/pq_scan_words.h"
 
 enum {
-    SAC_TILES_BLOCKS = 2, /* blocks decoded at a time: 32 kB at 128 components */
-    SAC_TILES_PAGES = 4,  /* of a task, at most */
+    SAC_TILES_DECODED = 2, /* pages decoded at a time: 32 kB at 128 components */
+    SAC_TILES_PAGES = 16,  /* of a task, at most */
     SAC_TILES_ROWS = SAC_TILES_PAGES * SAC_PAGE_ROWS,
     SAC_TILES_QUERIES = 64,  /* that share a decoded chunk, at most */
     SAC_TILES_STAGED = 2048, /* rows that a thread holds back; a product can bring half of them */
@@ -48,10 +48,10 @@ struct sac_tiles_query {
 };
 
 struct sac_tiles_worker {
-    uint16_t *rows;    /* [SAC_TILES_BLOCKS][depth / 2][SAC_BLOCK_ROWS][2] */
+    uint16_t *rows;    /* [SAC_TILES_DECODED][depth / 2][SAC_PAGE_ROWS][2] */
     uint16_t *queries; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][depth] */
-    float *scores;     /* [SAC_TILE_QUERIES][SAC_BLOCK_ROWS] */
-    uint8_t *codes;    /* [SAC_TILES_ROWS][code_stride]: of blocks from which something is staged */
+    float *scores;     /* [SAC_TILE_QUERIES][SAC_PAGE_ROWS] */
+    uint8_t *codes;    /* [SAC_TILES_ROWS][code_stride]: of pages from which something is staged */
     struct sac_tiles_staged *staged;
     float *table;    /* [m][2^nbits] */
     float *distance; /* [capacity] */

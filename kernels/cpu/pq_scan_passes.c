@@ -8,15 +8,15 @@
 #include <string.h>
 
 enum {
-    CHUNK_ROWS = SAC_TILES_BLOCKS * SAC_BLOCK_ROWS,
     SAMPLE_ROWS = 256, /* of a query's first limit: at least so many, at least twice depth */
-    STEP_LEAST = 64,   /* rows after which a limit is lowered: at least so many, at least twice depth */
+    SAMPLE_PAGES = SAMPLE_ROWS / SAC_PAGE_ROWS, /* of a list for it, at most */
+    STEP_LEAST = 64, /* rows after which a limit is lowered: at least so many, at least twice depth */
 };
 
-/* ---- lists, block by block -------------------------------------------------------------------------- */
+/* ---- lists, page by page ---------------------------------------------------------------------------- */
 
-/* A block of a list: its codes, and what belongs to each of its rows. */
-struct block {
+/* A page of a list: its codes, and what belongs to each of its rows. */
+struct page {
     const uint8_t *codes;
     const float *bias;
     const uint32_t *slots;
@@ -31,49 +31,50 @@ SAC_SPECIALIZE void prefetch_bytes(const void *from, size_t bytes)
         __builtin_prefetch((const char *)from + i);
 }
 
-/* What is done with a decoded block. */
-typedef void block_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                      const struct block *block, const uint16_t *rows);
+/* What is done with a decoded page. */
+typedef void page_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                     const struct page *page, const uint16_t *rows);
 
-static void walk_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, unsigned char *page,
-                      uint32_t lines, uint32_t before, block_fn *fn, void *context)
+/* Decodes pages that have `lines` entries together, of which the first is number `before` of the walk. */
+static void walk_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
+                       unsigned char *const *pages, uint32_t lines, uint32_t before, page_fn *fn,
+                       void *context)
 {
     const sac_pq_shape *pq = &s->args->pool.pq;
-    size_t block_bytes = (size_t)s->words.bytes * SAC_BLOCK_ROWS;
+    uint32_t count = sac_page_count(lines);
 
-    for (uint32_t line = 0; line < lines; line += CHUNK_ROWS) {
-        uint32_t left = lines - line, blocks = (left + SAC_BLOCK_ROWS - 1) / SAC_BLOCK_ROWS;
-        const uint8_t *codes = page + sac_page_block(pq, line);
+    sac_pq_tiles_decode(&s->words, pages, count, w->rows);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t first = i * SAC_PAGE_ROWS, left = lines - first;
+        struct page page = {pages[i], sac_page_bias(pq, pages[i]), sac_page_slots(pq, pages[i]),
+                            left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1, before + first};
 
-        blocks = blocks < SAC_TILES_BLOCKS ? blocks : SAC_TILES_BLOCKS;
-        sac_pq_tiles_decode(&s->words, codes, blocks, w->rows);
-        for (uint32_t b = 0; b < blocks; b++) {
-            uint32_t first = line + b * SAC_BLOCK_ROWS;
-            struct block block = {
-                codes + b * block_bytes, sac_page_bias(pq, page) + first, sac_page_slots(pq, page) + first,
-                lines - first >= 64 ? UINT64_MAX : (UINT64_C(1) << (lines - first)) - 1, before + first};
-
-            fn(s, w, context, &block, w->rows + (size_t)b * SAC_BLOCK_ROWS * s->words.depth);
-        }
+        fn(s, w, context, &page, w->rows + (size_t)first * s->words.depth);
     }
 }
 
 /* Pages first..end-1 of a list, as many as there are. */
 static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, const sac_list *list,
-                      uint32_t first, uint32_t end, block_fn *fn, void *context)
+                      uint32_t first, uint32_t end, page_fn *fn, void *context)
 {
     const sac_list_pool *pool = &s->args->pool;
-    uint32_t pages = list->row_count / SAC_PAGE_ROWS + (list->row_count % SAC_PAGE_ROWS != 0);
+    const uint32_t *chain = pool->chains + list->first;
+    uint32_t all = sac_page_count(list->row_count);
 
-    end = pages < end ? pages : end;
-    for (uint32_t i = first; i < end; i++) {
-        unsigned char *page = pool->pages[pool->chains[list->first + i]];
-        uint32_t rows = list->row_count - i * SAC_PAGE_ROWS;
+    end = all < end ? all : end;
+    for (uint32_t i = first; i < end; i += SAC_TILES_DECODED) {
+        uint32_t lines = list->row_count - i * SAC_PAGE_ROWS;
+        unsigned char *pages[SAC_TILES_DECODED] = {NULL};
 
-        if (i + 1 < end)
-            prefetch_bytes(pool->pages[pool->chains[list->first + i + 1]], sac_page_bytes(&pool->pq));
-        walk_page(s, w, page, rows < SAC_PAGE_ROWS ? rows : SAC_PAGE_ROWS, (i - first) * SAC_PAGE_ROWS, fn,
-                  context);
+        for (uint32_t t = 0; t < SAC_TILES_DECODED; t++) {
+            if (i + t < end)
+                pages[t] = pool->pages[chain[i + t]];
+            if (i + SAC_TILES_DECODED + t < end)
+                prefetch_bytes(pool->pages[chain[i + SAC_TILES_DECODED + t]], sac_page_bytes(&pool->pq));
+        }
+        lines = lines < (end - i) * SAC_PAGE_ROWS ? lines : (end - i) * SAC_PAGE_ROWS;
+        lines = lines < SAC_TILES_DECODED * SAC_PAGE_ROWS ? lines : SAC_TILES_DECODED * SAC_PAGE_ROWS;
+        walk_pages(s, w, pages, lines, (i - first) * SAC_PAGE_ROWS, fn, context);
     }
 }
 
@@ -96,15 +97,15 @@ struct sample {
     float base;
 };
 
-static void sample_block(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                         const struct block *block, const uint16_t *rows)
+static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                        const struct page *page, const uint16_t *rows)
 {
     struct sample *sample = context;
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
-    uint64_t mask = filter != NULL ? drop_hidden(filter, block->slots, block->rows) : block->rows;
+    uint64_t mask = filter != NULL ? drop_hidden(filter, page->slots, page->rows) : page->rows;
 
     sac_pq_tiles_multiply(s->numbers + (size_t)sample->query * s->words.depth, rows, s->words.depth,
-                          block->bias, w->scores);
+                          page->bias, w->scores);
     for (; mask != 0; mask &= mask - 1)
         w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
 }
@@ -121,7 +122,7 @@ static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_til
     sac_pq_tiles_begin(1);
     for (uint32_t p = 0; p < a->probe_counts[q] && sample.count < want; p++) {
         sample.base = probes[p].base;
-        walk_list(s, w, &a->pool.lists[probes[p].list], 0, 1, sample_block, &sample);
+        walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, sample_page, &sample);
     }
     sac_pq_tiles_end();
     limit = sac_tiles_limit_from(s, w, q, w->distance, sample.count);
@@ -243,27 +244,27 @@ static void keep_staged(const struct sac_tiles_scan *s, const struct sac_tiles_w
 
 /* Rows of a query that are not beyond its limit. */
 static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, struct slab *slab,
-                       uint32_t i, const struct block *block, const float *scores, uint64_t mask)
+                       uint32_t i, const struct page *page, const float *scores, uint64_t mask)
 {
     const struct sac_tiles_pair *pair = &slab->pairs[i];
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[pair->query] : NULL;
 
     if (filter != NULL)
-        mask = drop_hidden(filter, block->slots, mask);
+        mask = drop_hidden(filter, page->slots, mask);
     slab->counts[i] += (uint32_t)__builtin_popcountll(mask);
     for (; mask != 0; mask &= mask - 1) {
         uint32_t row = (uint32_t)__builtin_ctzll(mask);
 
         w->staged[slab->staged++] =
-            (struct sac_tiles_staged){{pair->base + block->bias[row], block->slots[row]},
+            (struct sac_tiles_staged){{pair->base + page->bias[row], page->slots[row]},
                                       pair->base + scores[row],
                                       (uint16_t)i,
-                                      (uint16_t)(block->first + row)};
+                                      (uint16_t)(page->first + row)};
     }
 }
 
-static void scan_block(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                       const struct block *block, const uint16_t *rows)
+static void scan_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                      const struct page *page, const uint16_t *rows)
 {
     struct slab *slab = context;
     uint64_t masks[SAC_TILE_QUERIES];
@@ -272,18 +273,18 @@ static void scan_block(const struct sac_tiles_scan *s, const struct sac_tiles_wo
     for (uint32_t first = 0; first < slab->count; first += slab->group) {
         uint32_t n = slab->count - first < slab->group ? slab->count - first : slab->group;
 
-        sac_pq_tiles_multiply(w->queries + (size_t)first * s->words.depth, rows, s->words.depth, block->bias,
+        sac_pq_tiles_multiply(w->queries + (size_t)first * s->words.depth, rows, s->words.depth, page->bias,
                               w->scores);
         sac_pq_tiles_sieve(w->scores, n, slab->limits + first, masks);
         for (uint32_t i = 0; i < n; i++) {
-            masks[i] &= block->rows;
+            masks[i] &= page->rows;
             if (masks[i] == 0)
                 continue;
             if (!turned)
-                sac_pq_tiles_turn(block->codes, s->words.bytes, w->codes + block->first * s->code_stride,
+                sac_pq_tiles_turn(page->codes, s->words.bytes, w->codes + page->first * s->code_stride,
                                   s->code_stride);
             turned = true;
-            stage_rows(s, w, slab, first + i, block, w->scores + (size_t)i * SAC_BLOCK_ROWS, masks[i]);
+            stage_rows(s, w, slab, first + i, page, w->scores + (size_t)i * SAC_PAGE_ROWS, masks[i]);
         }
         if (slab->staged > SAC_TILES_STAGED / 2)
             keep_staged(s, w, slab);
@@ -294,7 +295,7 @@ void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_
                          const struct sac_tiles_part *part, uint32_t item)
 {
     uint32_t slabs = (part->pair_count + SAC_TILES_QUERIES - 1) / SAC_TILES_QUERIES;
-    uint32_t each = (part->pair_count + slabs - 1) / slabs, page = item * SAC_TILES_PAGES;
+    uint32_t each = (part->pair_count + slabs - 1) / slabs, begin = item * SAC_TILES_PAGES;
 
     for (uint32_t first = 0; first < part->pair_count; first += each) {
         uint32_t left = part->pair_count - first;
@@ -302,7 +303,7 @@ void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_
 
         slab_make(s, w, s->pairs + part->first_pair + first, left < each ? left : each, &slab);
         sac_pq_tiles_begin(slab.group);
-        walk_list(s, w, &s->args->pool.lists[part->list], page, page + SAC_TILES_PAGES, scan_block, &slab);
+        walk_list(s, w, &s->args->pool.lists[part->list], begin, begin + SAC_TILES_PAGES, scan_page, &slab);
         keep_staged(s, w, &slab);
         sac_pq_tiles_end();
     }

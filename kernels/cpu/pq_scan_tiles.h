@@ -21,12 +21,12 @@ struct sac_pq_words {
     uint16_t *numbers; /* [bytes][pairs][count][2]; pairs even: [bytes][pairs / 2][count][4] */
 };
 
-/* Decodes blocks of SAC_BLOCK_ROWS entries: rows [block_count][depth / 2][SAC_BLOCK_ROWS][2]. Components
- * beyond bytes * pairs * 2 are left as they are. */
-void sac_pq_tiles_decode(const struct sac_pq_words *words, const uint8_t *codes, uint32_t block_count,
+/* Decodes whole pages of a list: rows [page_count][depth / 2][SAC_PAGE_ROWS][2]. Components beyond bytes *
+ * pairs * 2 are left as they are. */
+void sac_pq_tiles_decode(const struct sac_pq_words *words, unsigned char *const *pages, uint32_t page_count,
                          uint16_t *rows);
 
-/* The codes of a block, entry by entry: to [SAC_BLOCK_ROWS][stride], stride being words->bytes rounded up to
+/* The codes of a page, entry by entry: to [SAC_PAGE_ROWS][stride], stride being words->bytes rounded up to
  * SAC_TILE_CODES; what is beyond the codes is 0. */
 void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t stride);
 
@@ -34,8 +34,8 @@ void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t
 void sac_pq_tiles_begin(uint32_t query_count);
 void sac_pq_tiles_end(void);
 
-/* scores[q][row] = bias[row] + <query q, row>: query_count (as begun) times SAC_BLOCK_ROWS. queries
- * [query_count][depth]; rows is a decoded block. Denormal numbers count as 0. */
+/* scores[q][row] = bias[row] + <query q, row>: query_count (as begun) times SAC_PAGE_ROWS. queries
+ * [query_count][depth]; rows is a decoded page. Denormal numbers count as 0. */
 void sac_pq_tiles_multiply(const uint16_t *queries, const uint16_t *rows, uint32_t depth, const float *bias,
                            float *scores);
 

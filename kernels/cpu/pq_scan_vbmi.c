@@ -20,45 +20,45 @@ SAC_SPECIALIZE __m512i lookup(const uint8_t *table, __m512i codes, uint32_t nbit
 }
 
 /* nbits is a constant in every caller, so that each gets a loop of its own. */
-SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, const uint8_t *codes,
-                              const float *bias, float base, uint32_t block_count, float *distance)
+SAC_SPECIALIZE void distances(const struct sac_pq_bytes *bytes, uint32_t nbits, unsigned char *const *pages,
+                              uint32_t page_count, float base, float *distance)
 {
-    size_t stride = nbits <= 6 ? 64 : (size_t)1 << nbits, block_bytes = (size_t)bytes->m * SAC_BLOCK_ROWS;
+    const sac_pq_shape *pq = &bytes->pq;
+    size_t stride = nbits <= 6 ? 64 : (size_t)1 << nbits;
 
-    for (; block_count >= 2; block_count -= 2) { /* two blocks share the loads of a table */
+    for (; page_count >= 2; page_count -= 2) { /* two pages share the loads of a table */
         struct sums64 a = {_mm512_setzero_si512(), _mm512_setzero_si512()}, b = a;
 
-        for (uint32_t j = 0; j < bytes->m; j++) {
-            const uint8_t *table = bytes->table + j * stride, *from = codes + (size_t)j * SAC_BLOCK_ROWS;
+        for (uint32_t j = 0; j < pq->m; j++) {
+            const uint8_t *table = bytes->table + j * stride;
 
-            sums64_add(&a, lookup(table, _mm512_loadu_si512(from), nbits));
-            sums64_add(&b, lookup(table, _mm512_loadu_si512(from + block_bytes), nbits));
+            sums64_add(&a, lookup(table, _mm512_loadu_si512(pages[0] + j * SAC_PAGE_ROWS), nbits));
+            sums64_add(&b, lookup(table, _mm512_loadu_si512(pages[1] + j * SAC_PAGE_ROWS), nbits));
         }
-        sums64_store(&a, bias, base, bytes->unit, distance);
-        sums64_store(&b, bias + SAC_BLOCK_ROWS, base, bytes->unit, distance + SAC_BLOCK_ROWS);
-        codes += 2 * block_bytes;
-        bias += 2 * SAC_BLOCK_ROWS;
-        distance += 2 * SAC_BLOCK_ROWS;
+        sums64_store(&a, sac_page_bias(pq, pages[0]), base, bytes->unit, distance);
+        sums64_store(&b, sac_page_bias(pq, pages[1]), base, bytes->unit, distance + SAC_PAGE_ROWS);
+        pages += 2;
+        distance += 2 * SAC_PAGE_ROWS;
     }
-    if (block_count == 1) {
+    if (page_count == 1) {
         struct sums64 a = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 
-        for (uint32_t j = 0; j < bytes->m; j++)
-            sums64_add(&a, lookup(bytes->table + j * stride,
-                                  _mm512_loadu_si512(codes + (size_t)j * SAC_BLOCK_ROWS), nbits));
-        sums64_store(&a, bias, base, bytes->unit, distance);
+        for (uint32_t j = 0; j < pq->m; j++)
+            sums64_add(&a, lookup(bytes->table + j * stride, _mm512_loadu_si512(pages[0] + j * SAC_PAGE_ROWS),
+                                  nbits));
+        sums64_store(&a, sac_page_bias(pq, pages[0]), base, bytes->unit, distance);
     }
 }
 
-static void distances_vbmi(const struct sac_pq_bytes *bytes, const uint8_t *codes, const float *bias,
-                           float base, uint32_t block_count, float *distance)
+static void distances_vbmi(const struct sac_pq_bytes *bytes, unsigned char *const *pages, uint32_t page_count,
+                           float base, float *distance)
 {
-    if (bytes->nbits <= 6)
-        distances(bytes, 6, codes, bias, base, block_count, distance);
-    else if (bytes->nbits == 7)
-        distances(bytes, 7, codes, bias, base, block_count, distance);
+    if (bytes->pq.nbits <= 6)
+        distances(bytes, 6, pages, page_count, base, distance);
+    else if (bytes->pq.nbits == 7)
+        distances(bytes, 7, pages, page_count, base, distance);
     else
-        distances(bytes, 8, codes, bias, base, block_count, distance);
+        distances(bytes, 8, pages, page_count, base, distance);
 }
 
 /* Tables of 32 bytes move to a register each. */

@@ -1,9 +1,9 @@
 /* list_scan.cuh -- the list-major scan: what its steps hand each other.
  *
- * Every inverted list is read once for all queries of the batch that probe it: a warp decodes 64 rows
- * straight into the registers of a matrix instruction and multiplies them with up to 32 queries. Distances
- * are never written down; a row is kept only where it beats what its query is known to have already. On the
- * stream:
+ * Every inverted list is read once for all queries of the batch that probe it: a warp decodes a page of 64
+ * rows straight into the registers of a matrix instruction and multiplies them with up to 32 queries.
+ * Distances are never written down; a row is kept only where it beats what its query is known to have
+ * already. On the stream:
  *
  *   convert   codebook and queries as bf16, in the order in which the product reads them list_scan_convert.cu
  *   pairs     (query, probe) pairs sorted by list; work items counted                      list_scan_pairs.cu
@@ -36,12 +36,11 @@
 enum {
     SAC_LISTS_QUERIES = 32, /* of a work item at most: two tiles of the matrix instruction */
     SAC_LISTS_CHUNK = 32,   /* components that are multiplied at a time: two matrix instructions deep */
-    SAC_LISTS_SAMPLE = 16,  /* 64-row blocks of a query's sample */
+    SAC_LISTS_SAMPLE = 16,  /* pages of a query's sample */
     SAC_LISTS_BINS = 256,   /* of a query's histogram */
     SAC_LISTS_GROUP = 1024, /* lists whose work one block adds up */
     SAC_LISTS_WARPS = 16,   /* of a block that scans, at most */
-    SAC_LISTS_PIECE = 32,   /* 64-row blocks of a work item, at most */
-    SAC_LISTS_PAGES = 9,    /* pages that these lie in, at most */
+    SAC_LISTS_PIECE = 32,   /* pages of a work item, at most */
     SAC_LISTS_STAGED = 320, /* survivors that a warp may hold back: 64, and what one more step can add */
 };
 
@@ -55,7 +54,7 @@ struct sac_lists_shape {
     uint32_t slices;         /* 1: the codebook stays in shared memory */
     uint32_t warps;          /* of a scanning block */
     uint32_t blocks;         /* scanning blocks that a multiprocessor holds */
-    uint32_t item_blocks;    /* 64-row blocks of a work item */
+    uint32_t item_pages;     /* pages of a work item */
     uint32_t codebook_bytes; /* of a slice, in a scanning block's shared memory */
     uint32_t query_bytes;    /* from query to query there */
     uint32_t queries_at;     /* where its queries begin, SAC_LISTS_QUERIES of them twice */
@@ -72,8 +71,8 @@ static inline __host__ __device__ uint32_t sac_lists_chunk_bytes(uint32_t nbits)
     return SAC_LISTS_CHUNK * 2u << nbits;
 }
 
-/* A query's part in a list: for all pairs place is the query; in the sample place is 64-row blocks of the
- * list's head to take, below 32, + 32 * block of the sample where they go + 512 * the query. */
+/* A query's part in a list: for all pairs place is the query; in the sample place is pages of the
+ * list's head to take, below 32, + 32 * page of the sample where they go + 512 * the query. */
 struct __align__(8) sac_lists_pair
 {
     uint32_t place;
@@ -91,7 +90,7 @@ struct sac_lists_pairs {
     struct sac_lists_pair *pairs;    /* [queries][probes] at most */
     unsigned long long *next;        /* the next work item nobody has taken */
     uint32_t place_shift;            /* place >> place_shift is the query */
-    uint32_t row_blocks;             /* of each list that count: UINT32_MAX unless a sample */
+    uint32_t pages;                  /* of each list that count: UINT32_MAX unless a sample */
 };
 
 /* What is known of a query's depth-th distance. */
@@ -114,7 +113,7 @@ struct __align__(16) sac_lists_candidate
 struct __align__(8) sac_lists_survivor
 {
     float distance; /* without its base */
-    uint32_t where; /* bits 0-7: line of its page; 8-15: page of the work item; 16 up: pair of the item */
+    uint32_t where; /* bits 0-15: row of the work item; 16 up: pair of the item */
 };
 
 /* A part of the batch on its way: a's pointers and query_count are those of the part. */
@@ -149,23 +148,23 @@ static inline __host__ __device__ uint32_t sac_lists_groups(uint32_t nlist)
     return nlist / SAC_LISTS_GROUP + 1;
 }
 
-/* 64-row blocks of a list, at most so many; and the pieces of at most item_blocks they are cut into. */
-static inline __device__ uint32_t sac_lists_row_blocks(uint32_t row_count, uint32_t most)
+/* Pages of a list, at most so many; and the pieces of at most item_pages they are cut into. */
+static inline __device__ uint32_t sac_lists_pages(uint32_t row_count, uint32_t most)
 {
-    return min(row_count / SAC_BLOCK_ROWS + (row_count % SAC_BLOCK_ROWS != 0), most);
+    return min(sac_page_count(row_count), most);
 }
 
-static inline __device__ uint32_t sac_lists_pieces(uint32_t row_blocks, uint32_t item_blocks)
+static inline __device__ uint32_t sac_lists_pieces(uint32_t pages, uint32_t item_pages)
 {
-    return (row_blocks + item_blocks - 1) / item_blocks;
+    return (pages + item_pages - 1) / item_pages;
 }
 
 /* ---- samples ---- */
 
-/* What a lane's probe gives to its query's sample: 64-row blocks of the list's head, none where the lane has
- * no probe or the sample is full without it; and the block of the sample where they go. */
+/* What a lane's probe gives to its query's sample: pages of the list's head, none where the lane has
+ * no probe or the sample is full without it; and the page of the sample where they go. */
 struct sac_lists_share {
-    uint32_t row_blocks, at;
+    uint32_t pages, at;
 };
 
 /* Warp: the shares of 32 probes, p = 0, 32, ... + lane in turn; *filled is the same in all lanes, and 0 at
@@ -180,10 +179,10 @@ static inline __device__ struct sac_lists_share sac_lists_share_of(const struct 
     if (*filled >= SAC_LISTS_SAMPLE)
         return share;
     if (p < s->a.probe_counts[q])
-        share.row_blocks = sac_lists_row_blocks(
-            s->a.pool.lists[s->a.probes[q * s->a.probe_stride + p].list].row_count, s->sampled.row_blocks);
-    share.at = *filled + sac_warp_prefix(share.row_blocks, &total);
-    share.row_blocks = min(share.row_blocks, SAC_LISTS_SAMPLE - min(share.at, (uint32_t)SAC_LISTS_SAMPLE));
+        share.pages = sac_lists_pages(s->a.pool.lists[s->a.probes[q * s->a.probe_stride + p].list].row_count,
+                                      s->sampled.pages);
+    share.at = *filled + sac_warp_prefix(share.pages, &total);
+    share.pages = min(share.pages, SAC_LISTS_SAMPLE - min(share.at, (uint32_t)SAC_LISTS_SAMPLE));
     *filled += total;
     return share;
 }

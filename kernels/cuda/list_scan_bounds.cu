@@ -10,12 +10,12 @@
  * threads. */
 #include "kernels/cuda/list_scan.cuh"
 
-enum { THREADS = 256, EACH = SAC_LISTS_SAMPLE * SAC_BLOCK_ROWS / THREADS };
+enum { THREADS = 256, EACH = SAC_LISTS_SAMPLE * SAC_PAGE_ROWS / THREADS };
 
-/* Where a 64-row block of the sample comes from. */
+/* Where a page of the sample comes from. */
 struct source {
     sac_list list;
-    uint32_t row_block, row_count; /* of the list; how many of the block's rows there are */
+    uint32_t page, row_count; /* of the list; how many of the page's rows there are */
 };
 
 /* Warp: the sources of a query's sample. */
@@ -27,12 +27,12 @@ static __device__ void sources_find(const struct sac_lists_scan *s, size_t q, st
         uint32_t p = first + sac_lane();
         struct sac_lists_share share = sac_lists_share_of(s, q, p, &filled);
 
-        for (uint32_t b = 0; b < share.row_blocks; b++) {
+        for (uint32_t b = 0; b < share.pages; b++) {
             struct source *source = &sources[share.at + b];
 
             source->list = s->a.pool.lists[s->a.probes[q * s->a.probe_stride + p].list];
-            source->row_block = b;
-            source->row_count = min(source->list.row_count - b * SAC_BLOCK_ROWS, SAC_BLOCK_ROWS);
+            source->page = b;
+            source->row_count = min(source->list.row_count - b * SAC_PAGE_ROWS, SAC_PAGE_ROWS);
         }
     }
     for (uint32_t b = filled + sac_lane(); b < SAC_LISTS_SAMPLE; b += 32)
@@ -47,9 +47,8 @@ static __device__ bool source_passes(const struct sac_lists_scan *s, const uint6
 
     if (filter == NULL)
         return true;
-    row += source->row_block * SAC_BLOCK_ROWS;
-    page = s->a.pool.pages[s->a.pool.chains[source->list.first + row / SAC_PAGE_ROWS]];
-    return sac_lists_passes(filter, sac_page_slots(&s->a.pool.pq, page)[row % SAC_PAGE_ROWS]);
+    page = s->a.pool.pages[s->a.pool.chains[source->list.first + source->page]];
+    return sac_lists_passes(filter, sac_page_slots(&s->a.pool.pq, page)[row]);
 }
 
 /* Bins from half the spread below the smallest finite distance to the largest. */
@@ -78,7 +77,7 @@ static __global__ void __launch_bounds__(THREADS) bound_query(const __grid_const
 {
     __shared__ uint32_t histogram[SAC_LISTS_BINS], lowest, highest;
     __shared__ struct source sources[SAC_LISTS_SAMPLE];
-    const float *sample = s.sample + (size_t)blockIdx.x * SAC_LISTS_SAMPLE * SAC_BLOCK_ROWS;
+    const float *sample = s.sample + (size_t)blockIdx.x * SAC_LISTS_SAMPLE * SAC_PAGE_ROWS;
     const uint64_t *filter = sac_lists_filter(&s, blockIdx.x);
     uint32_t low = UINT32_MAX, high = 0;
     struct sac_lists_bound bound;
@@ -97,7 +96,7 @@ static __global__ void __launch_bounds__(THREADS) bound_query(const __grid_const
     for (uint32_t i = 0; i < EACH; i++) {
         uint32_t at = i * THREADS + threadIdx.x;
 
-        if (at % SAC_BLOCK_ROWS >= sources[at / SAC_BLOCK_ROWS].row_count)
+        if (at % SAC_PAGE_ROWS >= sources[at / SAC_PAGE_ROWS].row_count)
             continue;
         distances[i] = sample[at];
         if (fabsf(distances[i]) < __int_as_float(0x7f800000)) {
@@ -117,9 +116,9 @@ static __global__ void __launch_bounds__(THREADS) bound_query(const __grid_const
 #pragma unroll
     for (uint32_t i = 0; i < EACH; i++) {
         uint32_t at = i * THREADS + threadIdx.x;
-        const struct source *source = &sources[at / SAC_BLOCK_ROWS];
+        const struct source *source = &sources[at / SAC_PAGE_ROWS];
 
-        if (at % SAC_BLOCK_ROWS < source->row_count && source_passes(&s, filter, source, at % SAC_BLOCK_ROWS))
+        if (at % SAC_PAGE_ROWS < source->row_count && source_passes(&s, filter, source, at % SAC_PAGE_ROWS))
             atomicAdd(&histogram[sac_lists_bin(&bound, distances[i])], 1u);
     }
     __syncthreads();

@@ -9,7 +9,7 @@
  * Always the same additions in the same order, whether a row came as a candidate or its list is scanned here:
  * which of the two is chance, and must not show.
  *
- * nvcc 13.0, sm_90a: 80 registers, 2,176 bytes of shared memory and 8 a place of the reservoir (2 * (depth +
+ * nvcc 13.0, sm_90a: 79 registers, 2,176 bytes of shared memory and 8 a place of the reservoir (2 * (depth +
  * 512)) and 4 a component, no spills: 3 blocks, 768 threads a multiprocessor. */
 #include "kernels/cuda/list_scan.cuh"
 
@@ -108,19 +108,22 @@ static __device__ void list_finish(const struct finish *f, sac_probe probe)
     const sac_list_pool *pool = &f->s->a.pool;
     sac_list list = pool->lists[probe.list];
 
-    for (uint32_t first = 0; first < list.row_count; first += SAC_PAGE_ROWS) {
-        unsigned char *page = pool->pages[pool->chains[list.first + first / SAC_PAGE_ROWS]];
-        uint32_t lines = min(list.row_count - first, SAC_PAGE_ROWS);
+    for (uint32_t first = 0; first < list.row_count; first += THREADS) {
+        uint32_t row = first + threadIdx.x, line = row % SAC_PAGE_ROWS, slot = 0;
+        bool wanted = row < list.row_count;
+        float distance = 0.0f;
 
-        for (uint32_t line = threadIdx.x; line < (lines + 31) / 32 * 32; line += THREADS) {
-            uint32_t slot = line < lines ? sac_page_slots(&pool->pq, page)[line] : 0;
-            bool wanted = line < lines && sac_lists_passes(f->filter, slot);
-            float distance = wanted ? line_distance(f, page, line, probe.base) : 0.0f;
+        if (wanted) {
+            unsigned char *page = pool->pages[pool->chains[list.first + row / SAC_PAGE_ROWS]];
 
+            slot = sac_page_slots(&pool->pq, page)[line];
+            wanted = sac_lists_passes(f->filter, slot);
+            if (wanted)
+                distance = line_distance(f, page, line, probe.base);
             wanted = wanted && (distance <= f->limit || f->limit == __int_as_float(0x7f800000));
-            sac_reservoir_push(f->nearest, wanted, distance, slot);
         }
-        sac_reservoir_room(f->nearest, SAC_PAGE_ROWS);
+        sac_reservoir_push(f->nearest, wanted, distance, slot);
+        sac_reservoir_room(f->nearest, THREADS);
     }
 }
 

@@ -7,16 +7,13 @@
 #include "kernels/cuda/list_scan.cuh"
 #include "kernels/cuda/warp.cuh"
 
-enum { PAGE_BLOCKS = SAC_PAGE_ROWS / SAC_BLOCK_ROWS };
-
 /* A work item, in shared memory. */
 struct item {
-    uint32_t block, block_end;         /* 64-row blocks of the list */
-    uint32_t taken;                    /* of them by warps so far */
-    uint32_t rows;                     /* of the list */
-    uint32_t pair_count;               /* 0: there is no more work */
-    uint32_t numbers[SAC_LISTS_PAGES]; /* of its pages, from that of the first block on */
-    unsigned char *pages[SAC_LISTS_PAGES];
+    uint32_t first, end; /* pages of the list */
+    uint32_t taken;      /* of them by warps so far */
+    sac_list list;
+    uint32_t pair_count;                   /* 0: there is no more work */
+    unsigned char *pages[SAC_LISTS_PIECE]; /* from the first on */
     uint32_t places[SAC_LISTS_QUERIES];
     float bases[SAC_LISTS_QUERIES];
     float limits[SAC_LISTS_QUERIES]; /* of distances without their base; NaN where there is no query */
@@ -73,24 +70,19 @@ static __device__ void item_pairs(const struct worker *w, struct item *item, siz
     item->limits[lane] = limit;
 }
 
-/* Warp: 64-row blocks [block, end) of a list, and where its pages are. */
-static __device__ void item_rows(const struct worker *w, struct item *item, sac_list list, uint32_t block,
-                                 uint32_t end)
+/* Warp: pages [first, end) of a list, and where they are. */
+static __device__ void item_pages(const struct worker *w, struct item *item, sac_list list, uint32_t first,
+                                  uint32_t end)
 {
     const sac_list_pool *pool = &w->s->a.pool;
-    uint32_t page = block / PAGE_BLOCKS + sac_lane();
 
-    if (page <= (end - 1) / PAGE_BLOCKS) {
-        uint32_t number = pool->chains[list.first + page];
-
-        item->numbers[sac_lane()] = number;
-        item->pages[sac_lane()] = pool->pages[number];
-    }
+    if (first + sac_lane() < end)
+        item->pages[sac_lane()] = pool->pages[pool->chains[list.first + first + sac_lane()]];
     if (sac_lane() == 0) {
-        item->block = block;
-        item->block_end = end;
+        item->first = first;
+        item->end = end;
         item->taken = 0;
-        item->rows = list.row_count;
+        item->list = list;
     }
 }
 
@@ -99,7 +91,7 @@ static __device__ void item_take(const struct worker *w, struct item *item)
 {
     const struct sac_lists_pairs *p = w->p;
     uint32_t nlist = w->s->a.pool.nlist, groups = sac_lists_groups(nlist);
-    uint32_t group, first, number, count, tiles, tile, block, piece, row_blocks, pieces;
+    uint32_t group, first, number, count, tiles, tile, page, piece, pages, pieces;
     unsigned long long index = 0;
     sac_list list;
 
@@ -121,10 +113,10 @@ static __device__ void item_take(const struct worker *w, struct item *item)
     tiles = (count + SAC_LISTS_QUERIES - 1) / SAC_LISTS_QUERIES;
     tile = (uint32_t)index % tiles; /* neighbours share a piece: its codes come from the second-level cache */
     piece = (uint32_t)index / tiles;
-    row_blocks = sac_lists_row_blocks(list.row_count, p->row_blocks);
-    pieces = sac_lists_pieces(row_blocks, w->s->shape.item_blocks);
-    block = row_blocks / pieces * piece + min(row_blocks % pieces, piece);
-    item_rows(w, item, list, block, block + row_blocks / pieces + (piece < row_blocks % pieces));
+    pages = sac_lists_pages(list.row_count, p->pages);
+    pieces = sac_lists_pieces(pages, w->s->shape.item_pages);
+    page = pages / pieces * piece + min(pages % pieces, piece);
+    item_pages(w, item, list, page, page + pages / pieces + (piece < pages % pieces));
     first = p->group_pairs[group] + p->cursors[number] - count + tile * SAC_LISTS_QUERIES;
     count = min(count - tile * SAC_LISTS_QUERIES, (uint32_t)SAC_LISTS_QUERIES);
     item_pairs(w, item, first, count);

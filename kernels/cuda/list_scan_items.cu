@@ -13,14 +13,14 @@
  * ms for the pairs and what list_scan_finish.cu says; so 4.6 ms for 10,000 queries of 64 probes (r = 12.8) at
  * 96 dimensions, 20 ms at 768; and a crossing at r = 2 to 3 and 5 to 6.
  *
- * nvcc 13.0, sm_90a: 128 registers, so 16 warps a multiprocessor; 4,224 bytes of shared memory and what the
+ * nvcc 13.0, sm_90a: 128 registers, so 16 warps a multiprocessor; 4,864 bytes of shared memory and what the
  * shape says: 82,944 at 96 dimensions of 48 codes (two blocks of 8 warps), 226,304 at 768 of 96 (one of 16,
  * the codebook in 5 slices). Instructions of the chunk loop for 32 queries, and bytes of spills stored:
- *   - lookups of 2 components: 266 and 8 where the codebook stays, 269 and 16 where it comes in slices;
+ *   - lookups of 2 components: 266 and 8 where the codebook stays, 271 and 16 where it comes in slices;
  *   - of 4: 166 and 167, no spills;
- *   - of 8: 134 and 76, 121 and 8.
+ *   - of 8: 131 and 52, 122 and 16.
  * At four instructions a cycle that is less than shared memory takes. Only where the codebook stays do spills
- * reach that loop: one load with 2 components; five loads and two stores with 8, as ptxas keeps all eight
+ * reach that loop: one load with 2 components; four loads and a store with 8, as ptxas keeps all eight
  * lookups of 16 bytes in flight. The loops for 16 queries have none. Fewer warps of more registers would have
  * fewer loads of codes under way, and the shapes of pq_scan_lists.cu count on 8 and 16. sm_100 and 120 store
  * 12 and at most 56 bytes with 8 components, nothing else; sm_80 to 89 up to 72. */
@@ -90,36 +90,27 @@ static __device__ void stage_load(const struct worker *w, const struct item *ite
 
 /* ---- scanning ---------------------------------------------------------------------------------------- */
 
-/* Warp: the next 64-row block of the item for it, block_end where there is none. */
-static __device__ __forceinline__ uint32_t block_take(struct item *item)
+/* Warp: the next page of the item for it, its end where there is none. */
+static __device__ __forceinline__ uint32_t page_take(struct item *item)
 {
     uint32_t taken = 0;
 
     if (sac_lane() == 0)
         taken = atomicAdd(&item->taken, 1u);
-    return min(item->block + __shfl_sync(SAC_WARP_ALL, taken, 0), item->block_end);
+    return min(item->first + __shfl_sync(SAC_WARP_ALL, taken, 0), item->end);
 }
 
-static __device__ __forceinline__ const unsigned char *block_codes(const struct worker *w,
-                                                                   const struct item *item, uint32_t block)
-{
-    const sac_pq_shape *pq = &w->s->a.pool.pq;
-
-    return item->pages[block / PAGE_BLOCKS - item->block / PAGE_BLOCKS] +
-           sac_page_block(pq, block % PAGE_BLOCKS * SAC_BLOCK_ROWS);
-}
-
-/* Warp: the sums of a block are complete. */
+/* Warp: the sums of a page are complete. */
 template <uint32_t TILES>
-static __device__ __forceinline__ void block_finish(const struct worker *w, const struct item *item,
-                                                    uint32_t block, const struct sac_lists_sums<TILES> *sums)
+static __device__ __forceinline__ void page_finish(const struct worker *w, const struct item *item,
+                                                   uint32_t page, const struct sac_lists_sums<TILES> *sums)
 {
-    float2 bias = bias_load(w, item, block);
+    float2 bias = bias_load(w, item, page);
 
     if (w->sampling)
-        sample_keep<TILES>(w, item, block, sums, bias);
+        sample_keep<TILES>(w, item, page, sums, bias);
     else
-        survivors_keep<TILES>(w, item, block, sums, bias);
+        survivors_keep<TILES>(w, item, page, sums, bias);
 }
 
 /* What a warp multiplies: where in the item it is, and the codes that are on their way. */
@@ -129,11 +120,11 @@ template <uint32_t WIDTH> struct place {
 };
 
 template <uint32_t WIDTH>
-static __device__ __forceinline__ void block_start(const struct worker *w, const struct item *item,
-                                                   uint32_t block, struct place<WIDTH> *place)
+static __device__ __forceinline__ void page_start(const struct worker *w, const struct item *item,
+                                                  uint32_t page, struct place<WIDTH> *place)
 {
-    if (block < item->block_end) {
-        place->codes.block = block_codes(w, item, block);
+    if (page < item->end) {
+        place->codes.page = item->pages[page - item->first];
         sac_lists_codes_load<WIDTH>(&place->ahead, &place->codes, 0);
     }
 }
@@ -146,7 +137,7 @@ static __device__ __forceinline__ void limits_copy(const struct worker *w, const
     __syncwarp();
 }
 
-/* Warp: adds chunks [first, end) of a block's rows and the item's queries, which lie in the buffers. */
+/* Warp: adds chunks [first, end) of a page's rows and the item's queries, which lie in the buffers. */
 template <uint32_t WIDTH, uint32_t TILES>
 static __device__ __forceinline__ void
 slice_multiply(const struct worker *w, struct place<WIDTH> *place, uint32_t first, uint32_t end,
@@ -168,7 +159,7 @@ slice_multiply(const struct worker *w, struct place<WIDTH> *place, uint32_t firs
     }
 }
 
-/* Block: one work item, with the codebook and its queries in shared memory: warps take its 64-row blocks as
+/* Block: one work item, with the codebook and its queries in shared memory: warps take its pages as
  * they come. Meanwhile the queries of the item `after` arrive, and the first warp finds out what is `later`.
  */
 template <uint32_t WIDTH, uint32_t TILES>
@@ -181,31 +172,31 @@ static __device__ __forceinline__ void item_scan(const struct worker *w, struct 
         {
         }
     };
-    uint32_t block = block_take(item);
+    uint32_t page = page_take(item);
 
     limits_copy(w, item);
-    block_start<WIDTH>(w, item, block, &place);
+    page_start<WIDTH>(w, item, page, &place);
     stage_load(w, after, 0, (stage + 1) % 2);
     sac_copy_async_wait<1>();
     __syncthreads();
     if (sac_warp() == 0)
         item_take(w, later);
-    while (block < item->block_end) {
+    while (page < item->end) {
         struct sac_lists_sums<TILES> sums = {
         };
-        uint32_t finished = block;
+        uint32_t finished = page;
 
         slice_multiply<WIDTH, TILES>(w, &place, 0, w->s->shape.chunks, codebook_buffer(w, 0),
                                      queries_buffer(w, stage % 2), &sums);
-        block = block_take(item);
-        block_start<WIDTH>(w, item, block, &place);
-        block_finish<TILES>(w, item, finished, &sums);
+        page = page_take(item);
+        page_start<WIDTH>(w, item, page, &place);
+        page_finish<TILES>(w, item, finished, &sums);
     }
     __syncthreads();
 }
 
 /* Block: one work item, while the codebook passes through shared memory in slices: each warp keeps the sums
- * of the one 64-row block that is its own. *stage counts slices. */
+ * of the one page that is its own. *stage counts slices. */
 template <uint32_t WIDTH, uint32_t TILES>
 static __device__ __forceinline__ void item_stream(const struct worker *w, struct item *item,
                                                    const struct item *after, struct item *later,
@@ -220,12 +211,12 @@ static __device__ __forceinline__ void item_stream(const struct worker *w, struc
     };
     struct sac_lists_sums<TILES> sums = {
     };
-    uint32_t block = item->block + sac_warp();
+    uint32_t page = item->first + sac_warp();
 
     if (sac_warp() == 0)
         item_take(w, later);
     limits_copy(w, item);
-    block_start<WIDTH>(w, item, block, &place);
+    page_start<WIDTH>(w, item, page, &place);
     for (uint32_t slice = 0; slice < shape->slices; slice++, ++*stage) {
         uint32_t buffer = *stage % 2, first = slice * shape->slice_chunks;
 
@@ -233,13 +224,13 @@ static __device__ __forceinline__ void item_stream(const struct worker *w, struc
                    buffer ^ 1);
         sac_copy_async_wait<1>();
         __syncthreads();
-        if (block < item->block_end)
+        if (page < item->end)
             slice_multiply<WIDTH, TILES>(w, &place, first, first + slice_chunks(shape, slice),
                                          codebook_buffer(w, buffer), queries_buffer(w, buffer), &sums);
         __syncthreads();
     }
-    if (block < item->block_end)
-        block_finish<TILES>(w, item, block, &sums);
+    if (page < item->end)
+        page_finish<TILES>(w, item, page, &sums);
 }
 
 template <uint32_t WIDTH, uint32_t TILES, bool STREAMED>

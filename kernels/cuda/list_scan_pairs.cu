@@ -27,7 +27,7 @@ static __global__ void __launch_bounds__(THREADS) count_pairs(const __grid_const
 
         if (p < s.a.probe_counts[q])
             atomicAdd(&s.all.counts[s.a.probes[q * s.a.probe_stride + p].list], 1u);
-        if (share.row_blocks > 0)
+        if (share.pages > 0)
             atomicAdd(&s.sampled.counts[s.a.probes[q * s.a.probe_stride + p].list], 1u);
     }
 }
@@ -74,9 +74,9 @@ static __device__ struct sums sums_before(struct sums mine, struct sums *total)
 static __device__ unsigned long long
 list_items(const struct sac_lists_scan *s, const struct sac_lists_pairs *p, uint32_t list, uint32_t pairs)
 {
-    uint32_t row_blocks = sac_lists_row_blocks(s->a.pool.lists[list].row_count, p->row_blocks);
+    uint32_t pages = sac_lists_pages(s->a.pool.lists[list].row_count, p->pages);
 
-    return (unsigned long long)sac_lists_pieces(row_blocks, s->shape.item_blocks) *
+    return (unsigned long long)sac_lists_pieces(pages, s->shape.item_pages) *
            ((pairs + SAC_LISTS_QUERIES - 1) / SAC_LISTS_QUERIES);
 }
 
@@ -165,9 +165,8 @@ static __global__ void __launch_bounds__(THREADS) place_pairs(const __grid_const
             break;
         probe = s.a.probes[q * s.a.probe_stride + p];
         pair_place(&s.all, probe.list, (uint32_t)q, probe.base);
-        if (share.row_blocks > 0)
-            pair_place(&s.sampled, probe.list, (uint32_t)q * 512 + share.at * 32 + share.row_blocks,
-                       probe.base);
+        if (share.pages > 0)
+            pair_place(&s.sampled, probe.list, (uint32_t)q * 512 + share.at * 32 + share.pages, probe.base);
     }
 }
 

@@ -3,7 +3,7 @@
  * A warp multiplies with mma.m16n8k16: 16 queries are the tall operand, 8 rows the other. Which row and which
  * component a lane's part of that other is, is ours to say as long as the queries agree, and said so that
  * decoded rows never go through memory. With g = lane / 4, t = lane % 4 a lane holds
- *   - rows 8g .. 8g + 7 of the block, one for each of eight products. So one 8-byte load brings a lane the
+ *   - rows 8g .. 8g + 7 of the page, one for each of eight products. So one 8-byte load brings a lane the
  *     codes of one sub-quantizer for all its rows, and a warp's load is whole sectors;
  *   - components 8t .. 8t + 7 of a chunk of 32: one 16-byte lookup where code words have 8 components (or two
  *     of 8 bytes, or four of 4). Its first 8 bytes are the operand of the chunk's first matrix instruction,
@@ -37,7 +37,7 @@ template <uint32_t TILES> struct sac_lists_sums {
 
 /* What codes of 64 rows are read with. */
 struct sac_lists_codes {
-    const unsigned char *block; /* the block's codes in its page */
+    const unsigned char *page;
     uint32_t m, nbits;
     uint32_t part_rate; /* 2^31 / lookups of a code word, and a little */
 };
@@ -66,8 +66,7 @@ static __device__ __forceinline__ void sac_lists_codes_load(struct sac_lists_lan
     for (uint32_t i = 0; i < 8 / WIDTH; i++) {
         uint32_t j = sac_lists_quantizer<WIDTH>(c, chunk, i), row = sac_lane() / 4 * 8;
 
-        codes->rows[i] =
-            __ldg((const uint2 *)(c->block + (c->nbits == 4 ? j / 2 : j) * SAC_BLOCK_ROWS + row));
+        codes->rows[i] = __ldg((const uint2 *)(c->page + (c->nbits == 4 ? j / 2 : j) * SAC_PAGE_ROWS + row));
     }
 }
 

@@ -1,4 +1,4 @@
-/* list_scan_survivors.cuh -- what becomes of a block's sums: rows of a sample, or survivors, which are within
+/* list_scan_survivors.cuh -- what becomes of a page's sums: rows of a sample, or survivors, which are within
  * the limit of their query and wait with others of the warp's until they leave for the query's candidates.
  * For list_scan_items.cu alone.
  *
@@ -37,8 +37,9 @@ static __device__ bool candidate_add(const struct worker *w, const struct item *
                                      struct sac_lists_survivor survivor)
 {
     const struct sac_lists_scan *s = w->s;
-    uint32_t pair = survivor.where >> 16, page = survivor.where >> 8 & 255, line = survivor.where & 255;
-    uint32_t query = item->places[pair], place;
+    uint32_t pair = survivor.where >> 16, row = survivor.where & 0xffff;
+    uint32_t page = row / SAC_PAGE_ROWS, line = row % SAC_PAGE_ROWS, query = item->places[pair], place;
+    const sac_list_pool *pool = &s->a.pool;
     struct sac_lists_bound *bound = &s->bounds[query];
     float limit = sac_lists_limit_distance(*(const volatile uint32_t *)&bound->limit);
     struct sac_lists_candidate candidate;
@@ -49,8 +50,8 @@ static __device__ bool candidate_add(const struct worker *w, const struct item *
         w->limits[sac_warp()][pair] = item_limit(limit, candidate.base);
         return false;
     }
-    candidate.position = item->numbers[page] * SAC_PAGE_ROWS + line;
-    candidate.slot = __ldg(sac_page_slots(&s->a.pool.pq, item->pages[page]) + line);
+    candidate.position = __ldg(pool->chains + item->list.first + item->first + page) * SAC_PAGE_ROWS + line;
+    candidate.slot = __ldg(sac_page_slots(&pool->pq, item->pages[page]) + line);
     if (!sac_lists_passes(sac_lists_filter(s, query), candidate.slot))
         return false;
     atomicAdd(&s->histograms[(size_t)query * SAC_LISTS_BINS + sac_lists_bin(bound, candidate.distance)], 1u);
@@ -82,24 +83,24 @@ static __device__ void staged_leave(const struct worker *w, const struct item *i
     __syncwarp();
 }
 
-/* Bias of rows 2 * lane and 2 * lane + 1 of a block: NaN past the end of the list, so that nothing comes of
+/* Bias of rows 2 * lane and 2 * lane + 1 of a page: NaN past the end of the list, so that nothing comes of
  * them, and +inf where it is NaN, which orders as late as can be until the distance is computed again. */
 static __device__ __forceinline__ float2 bias_load(const struct worker *w, const struct item *item,
-                                                   uint32_t block)
+                                                   uint32_t page)
 {
-    const unsigned char *page = item->pages[block / PAGE_BLOCKS - item->block / PAGE_BLOCKS];
-    uint32_t row = block * SAC_BLOCK_ROWS + 2 * sac_lane();
-    float2 bias = __ldg(
-        (const float2 *)(page + sac_page_code_bytes(&w->s->a.pool.pq) + row % SAC_PAGE_ROWS * sizeof(float)));
+    uint32_t row = page * SAC_PAGE_ROWS + 2 * sac_lane();
+    float2 bias =
+        __ldg((const float2 *)(const void *)sac_page_bias(&w->s->a.pool.pq, item->pages[page - item->first]) +
+              sac_lane());
 
     bias.x = bias.x == bias.x ? bias.x : __int_as_float(0x7f800000);
     bias.y = bias.y == bias.y ? bias.y : __int_as_float(0x7f800000);
-    bias.x = row < item->rows ? bias.x : __int_as_float(0x7fffffff);
-    bias.y = row + 1 < item->rows ? bias.y : __int_as_float(0x7fffffff);
+    bias.x = row < item->list.row_count ? bias.x : __int_as_float(0x7fffffff);
+    bias.y = row + 1 < item->list.row_count ? bias.y : __int_as_float(0x7fffffff);
     return bias;
 }
 
-/* Warp: the bias of eight rows of the block from `row` on, which is the lane's own choice. */
+/* Warp: the bias of eight rows of the page from `row` on, which is the lane's own choice. */
 static __device__ __forceinline__ void bias_spread(float2 bias, uint32_t row, float *of_rows)
 {
 #pragma unroll
@@ -124,15 +125,14 @@ static __device__ __forceinline__ void survivors_stage(const struct worker *w, c
     }
 }
 
-/* Warp: keeps the block's rows that are within a query's limit. Which step is next is kept outside of the
+/* Warp: keeps the page's rows that are within a query's limit. Which step is next is kept outside of the
  * unrolled loop, so that there is one place where survivors leave. */
 template <uint32_t TILES>
 static __device__ __forceinline__ void survivors_keep(const struct worker *w, const struct item *item,
-                                                      uint32_t block,
-                                                      const struct sac_lists_sums<TILES> *sums, float2 bias)
+                                                      uint32_t page, const struct sac_lists_sums<TILES> *sums,
+                                                      float2 bias)
 {
-    uint32_t where =
-        (block / PAGE_BLOCKS - item->block / PAGE_BLOCKS) << 8 | block % PAGE_BLOCKS * SAC_BLOCK_ROWS;
+    uint32_t where = (page - item->first) * SAC_PAGE_ROWS;
 
     for (uint32_t next = 0; next < 4 * TILES;) {
         uint32_t staged = 0;
@@ -167,10 +167,10 @@ static __device__ __forceinline__ void survivors_keep(const struct worker *w, co
     }
 }
 
-/* Warp: writes the block's distances into the queries' samples. */
+/* Warp: writes the page's distances into the queries' samples. */
 template <uint32_t TILES>
 static __device__ __forceinline__ void sample_keep(const struct worker *w, const struct item *item,
-                                                   uint32_t block, const struct sac_lists_sums<TILES> *sums,
+                                                   uint32_t page, const struct sac_lists_sums<TILES> *sums,
                                                    float2 bias)
 {
     float of_rows[8];
@@ -183,9 +183,9 @@ static __device__ __forceinline__ void sample_keep(const struct worker *w, const
         if (step % (2 * TILES) == 0)
             bias_spread(bias, row, of_rows);
         place = pair < item->pair_count ? item->places[pair] : 0;
-        if (block >= place % 32) /* of the list's head this query takes less, or there is no query */
+        if (page >= place % 32) /* of the list's head this query takes less, or there is no query */
             continue;
-        to = w->s->sample + (size_t)(place / 32 + block) * SAC_BLOCK_ROWS + row;
+        to = w->s->sample + (size_t)(place / 32 + page) * SAC_PAGE_ROWS + row;
 #pragma unroll
         for (uint32_t x = 0; x < 8; x++)
             distances[x] =

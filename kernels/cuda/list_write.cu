@@ -1,4 +1,4 @@
-/* list_write.cu -- entries into pages of inverted lists: from row-major codes to blocks.
+/* list_write.cu -- entries into pages of inverted lists: from row-major codes to sub-quantizer-major ones.
  *
  *   codes u8 [n][m], bias f32 [n], slots u32 [n], positions u32 [n], distinct, in      pages
  *   twin: ref/list_write.c, equal to the bit
@@ -6,12 +6,12 @@
  * Floor for n entries on an H200: n (m + code bytes + 20) bytes at 4.3 TB/s, 0.35 ms for 10 M x 64 x 8 bits.
  *
  * A block takes ENTRIES entries and CODES codes of each at a time through shared memory, so that codes are
- * read along a row and written along a block's 64 lines: neighbouring lanes hold neighbouring entries, whose
+ * read along a row and written along a page's 64 lines: neighbouring lanes hold neighbouring entries, whose
  * positions are as a rule neighbours too. Rows in shared memory are 4 bytes longer than they need be: lanes
  * then read a column from different banks. Each byte of a page belongs to one entry alone - with 4 bits both
  * of its codes are that entry's - so byte stores never meet.
  *
- * nvcc 13.0, sm_90a: 40 registers, 4352 bytes of shared memory, no spills: 6 blocks, 1536 threads a
+ * nvcc 13.0, sm_90a: 32 registers, 4352 bytes of shared memory, no spills: 8 blocks, 2048 threads a
  * multiprocessor. A warp's byte stores fill one sector of 32 bytes each: the rate of stores, not of
  * memory, bounds it, at a guess at 1.5 to 2 times the floor. */
 #include "kernels/cuda/cuda.h"
@@ -41,15 +41,15 @@ static __device__ __forceinline__ void write_codes(const sac_pq_shape *pq, unsig
                                                    const uint8_t *row, uint32_t first, uint32_t width,
                                                    uint32_t begin, uint32_t step)
 {
-    unsigned char *lane = page + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
+    unsigned char *lane = page + line;
 
     if (pq->nbits != 4) {
         for (uint32_t j = begin; j < width; j += step)
-            lane[(size_t)(first + j) * SAC_BLOCK_ROWS] = row[j];
+            lane[(size_t)(first + j) * SAC_PAGE_ROWS] = row[j];
         return;
     }
     for (uint32_t t = begin; t < (width + 1) / 2; t += step) {
-        unsigned char *byte = lane + (size_t)(first / 2 + t) * SAC_BLOCK_ROWS;
+        unsigned char *byte = lane + (size_t)(first / 2 + t) * SAC_PAGE_ROWS;
         uint32_t high = 2 * t + 1 < width ? (uint32_t)row[2 * t + 1] << 4 : *byte & 0xf0u;
 
         *byte = (unsigned char)(high | row[2 * t]);

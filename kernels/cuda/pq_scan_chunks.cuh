@@ -1,9 +1,9 @@
 /* pq_scan_chunks.cuh -- which rows a block of the query-major scan looks at.
  *
- * Chunks - half pages, as a warp takes them - are counted through all lists of a query, nearest first, and
- * dealt out to the query's blocks one by one. So each block gets its share of the nearest lists and finds a
- * good threshold in its first round, without asking the others, and shares differ by one chunk at most.
- * Probes are looked at in windows of THREADS. */
+ * Chunks - two pages of a list, as a warp takes them - are counted through all lists of a query, nearest
+ * first, and dealt out to the query's blocks one by one. So each block gets its share of the nearest lists
+ * and finds a good threshold in its first round, without asking the others, and shares differ by one chunk at
+ * most. Probes are looked at in windows of THREADS. */
 #ifndef SACCADE_CUDA_PQ_SCAN_CHUNKS_CUH
 #define SACCADE_CUDA_PQ_SCAN_CHUNKS_CUH
 
@@ -16,10 +16,11 @@ struct window {
     uint32_t sums[WARPS];
 };
 
+/* A lane's part: LANE_ROWS entries of one of the two pages. */
 struct chunk {
     unsigned char *page;
-    uint32_t position; /* of its first entry */
-    uint32_t rows;     /* 1..CHUNK_ROWS */
+    uint32_t position; /* of the page's first entry */
+    uint32_t rows;     /* of the chunk: 1..CHUNK_ROWS */
     float base;
 };
 
@@ -55,16 +56,17 @@ static __device__ __forceinline__ uint32_t window_find(const struct window *w, u
     return coarse * stride + (uint32_t)__popc(__ballot_sync(SAC_WARP_ALL, before)) - 1;
 }
 
-/* Warp: where chunk c is. */
+/* Warp: where chunk c is. Lanes that have no entry are given the last page. */
 static __device__ __forceinline__ struct chunk chunk_locate(const sac_list_pool *pool, const struct window *w,
                                                             uint32_t c)
 {
     uint32_t p = window_find(w, c), row = (c - w->starts[p]) * CHUNK_ROWS, left = w->rows[p] - row;
-    uint32_t page = __ldg(pool->chains + w->first[p] + row / SAC_PAGE_ROWS);
+    uint32_t lane_row = min(sac_lane() * LANE_ROWS, left - 1);
+    uint32_t page = __ldg(pool->chains + w->first[p] + (row + lane_row) / SAC_PAGE_ROWS);
     struct chunk chunk;
 
     chunk.page = pool->pages[page];
-    chunk.position = page * SAC_PAGE_ROWS + row % SAC_PAGE_ROWS;
+    chunk.position = page * SAC_PAGE_ROWS;
     chunk.rows = left < CHUNK_ROWS ? left : CHUNK_ROWS;
     chunk.base = w->base[p];
     return chunk;

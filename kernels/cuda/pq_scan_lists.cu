@@ -78,7 +78,7 @@ static size_t query_bytes(const struct sac_lists_shape *shape, uint32_t probe_st
 {
     return (size_t)shape->chunks * SAC_LISTS_CHUNK * 2 + sizeof(float) +
            ((size_t)SAC_LISTS_SAMPLE + probe_stride) * sizeof(struct sac_lists_pair) +
-           SAC_LISTS_SAMPLE * SAC_BLOCK_ROWS * sizeof(float) + sizeof(struct sac_lists_bound) +
+           SAC_LISTS_SAMPLE * SAC_PAGE_ROWS * sizeof(float) + sizeof(struct sac_lists_bound) +
            SAC_LISTS_BINS * sizeof(uint32_t) + shape->capacity * sizeof(struct sac_lists_candidate);
 }
 
@@ -89,7 +89,7 @@ static struct sac_lists_shape shape_of(const sac_cuda_device *device, const stru
 
     word_choose(&shape, &a->pool.pq);
     block_choose(&shape, a->pool.pq.nbits, device->shared_bytes_max);
-    shape.item_blocks = shape.slices > 1 ? shape.warps : (uint32_t)SAC_LISTS_PIECE;
+    shape.item_pages = shape.slices > 1 ? shape.warps : (uint32_t)SAC_LISTS_PIECE;
     shape.capacity = 8 * a->depth_stride + 1024;
     for (shape.refresh = 16; shape.refresh < 256 && shape.refresh * 4 < a->depth_stride;)
         shape.refresh *= 2;
@@ -133,7 +133,7 @@ static void scan_pieces(struct sac_lists_scan *s, struct piece *pieces)
     n += pairs_pieces(&s->sampled, pool->nlist, (size_t)shape->batch * SAC_LISTS_SAMPLE, pieces + n);
     n += pairs_pieces(&s->all, pool->nlist, (size_t)shape->batch * s->a.probe_stride, pieces + n);
     pieces[n++] = {(void **)&s->zeroed, s->zeroed_bytes, 1};
-    pieces[n++] = {(void **)&s->sample, shape->batch, SAC_LISTS_SAMPLE * SAC_BLOCK_ROWS * sizeof *s->sample};
+    pieces[n++] = {(void **)&s->sample, shape->batch, SAC_LISTS_SAMPLE * SAC_PAGE_ROWS * sizeof *s->sample};
     pieces[n++] = {(void **)&s->bounds, shape->batch, sizeof *s->bounds};
     pieces[n++] = {(void **)&s->histograms, shape->batch, SAC_LISTS_BINS * sizeof *s->histograms};
     pieces[n++] = {(void **)&s->candidates, shape->batch, shape->capacity * sizeof *s->candidates};
@@ -148,8 +148,8 @@ static struct sac_lists_scan scan_of(const sac_cuda_device *device, const struct
     s.a = *a;
     s.shape = shape_of(device, a);
     s.sampled.place_shift = 9;
-    s.sampled.row_blocks = s.shape.warps;
-    s.all.row_blocks = UINT32_MAX;
+    s.sampled.pages = s.shape.warps;
+    s.all.pages = UINT32_MAX;
     s.zeroed_bytes = 2 * (sizeof *s.all.next + (size_t)a->pool.nlist * sizeof *s.all.counts);
     return s;
 }

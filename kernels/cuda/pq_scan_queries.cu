@@ -27,7 +27,7 @@
  * nvcc 13.0, sm_90a, no spills: scan_kernel<4..8> 64 registers, two blocks (32 warps) on a multiprocessor;
  * <4..8, alone> 128 registers, one block; <0> 64. All have 9344 bytes of shared memory beside m * (2^nbits +
  * 4) (twice 2^nbits up to 6 bits) and 12 a place of the reservoir: 59 KB for m 48, 8 bits, depth 128.
- * finish_kernel 64 registers, 1152 bytes beside 12 a place: 80 KB for depth 128, two blocks; 8 bytes are
+ * finish_kernel 64 registers, 1152 bytes beside 12 a place: 80 KB for depth 128, two blocks; 4 bytes are
  * spilled around the call that scans lists again. */
 #include "kernels/cuda/pq_scan_finish.cuh"
 

@@ -11,7 +11,7 @@ enum {
     THREADS = 512,
     WARPS = THREADS / 32,
     LANE_ROWS = 4,                                     /* entries of a lane: a 32-bit load of codes */
-    CHUNK_ROWS = 32 * LANE_ROWS,                       /* of a warp: half a page */
+    CHUNK_ROWS = 32 * LANE_ROWS,                       /* of a warp: two pages */
     ROUND_ROWS = WARPS * CHUNK_ROWS,                   /* of a block, between two looks at its reservoir */
     GROUP = 32,                                        /* candidates that share a minimum */
     PLACE_BYTES = sizeof(uint64_t) + sizeof(uint32_t), /* of a reservoir: key and position */

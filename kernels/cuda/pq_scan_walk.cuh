@@ -31,7 +31,7 @@ static __device__ __forceinline__ void codes_add(const L *levels, uint32_t group
 
 static __device__ __forceinline__ uint32_t codes_load(const unsigned char *codes, uint32_t t)
 {
-    return __ldg((const uint32_t *)(const void *)(codes + t * SAC_BLOCK_ROWS));
+    return __ldg((const uint32_t *)(const void *)(codes + t * SAC_PAGE_ROWS));
 }
 
 /* The sums of levels of a lane's 4 entries, whose codes start at `codes`. As soon as a load has been used the
@@ -51,7 +51,7 @@ static __device__ __forceinline__ void levels_sum(const L *levels, uint32_t m, c
             words[t] = codes_load(codes, t);
     for (; left >= AHEAD; group += group_bytes) {
         left -= AHEAD;
-        codes += AHEAD * SAC_BLOCK_ROWS;
+        codes += AHEAD * SAC_PAGE_ROWS;
 #pragma unroll
         for (uint32_t t = 0; t < AHEAD; t++) {
             codes_add<NBITS>(levels, group, t, words[t], sums);
@@ -76,7 +76,7 @@ static __device__ __forceinline__ void exact_sum(const sac_pq_shape *pq, const f
 
     for (uint32_t j = 0; j < pq->m; j++) {
         uint32_t byte = pq->nbits == 4 ? j / 2 : j;
-        uint32_t word = __ldg((const uint32_t *)(codes + (size_t)byte * SAC_BLOCK_ROWS));
+        uint32_t word = __ldg((const uint32_t *)(codes + (size_t)byte * SAC_PAGE_ROWS));
 
         word >>= pq->nbits == 4 ? j % 2 * 4 : 0;
 #pragma unroll
@@ -116,9 +116,9 @@ static __device__ __forceinline__ void chunk_scan(const sac_pq_shape *pq, struct
                                                   struct sac_reservoir *r)
 {
     const uint32_t row = sac_lane() * LANE_ROWS;
-    /* lanes that have no entry read what the first one reads */
-    const uint32_t line = chunk.position % SAC_PAGE_ROWS + (row < chunk.rows ? row : 0);
-    const unsigned char *codes = chunk.page + sac_page_block(pq, line) + line % SAC_BLOCK_ROWS;
+    /* lanes that have no entry read what the first one of their page reads */
+    const uint32_t line = row < chunk.rows ? row % SAC_PAGE_ROWS : 0;
+    const unsigned char *codes = chunk.page + line;
     const uint4 *slots = (const uint4 *)(const void *)(sac_page_slots(pq, chunk.page) + line);
     const float4 bias = __ldg((const float4 *)(const void *)(sac_page_bias(pq, chunk.page) + line));
     uint4 found = ALONE ? __ldg(slots) : make_uint4(0, 0, 0, 0);
@@ -143,7 +143,7 @@ static __device__ __forceinline__ void chunk_scan(const sac_pq_shape *pq, struct
         if (filter != NULL && wanted[t])
             wanted[t] = filter[slot / 64] >> slot % 64 & 1;
         sac_reservoir_push_tagged(r, wanted[t] ? sac_key(distances[t], slot) : SAC_KEY_NONE,
-                                  chunk.position + row + t);
+                                  chunk.position + line + t);
     }
 }
 

@@ -295,7 +295,7 @@ static void newer_version_and_missing_file_are_named(void **state)
     write_image(image.bytes, image.size);
     assert_int_equal(sac_index_load(device, path, NULL, NULL, &loaded, &problem), SAC_VERSION_MISMATCH);
     assert_null(loaded);
-    assert_non_null(strstr(problem.text, "version 3"));
+    assert_non_null(strstr(problem.text, "version 4"));
     unlink(path);
     assert_int_equal(sac_index_load(device, path, NULL, NULL, &loaded, &problem), SAC_NOT_FOUND);
     assert_int_equal(sac_index_save(index, "/nowhere/at/all", true, &problem), SAC_IO);

@@ -28,7 +28,7 @@ static void check_mirrors(struct training *t, const sac_lists *lists)
     check_mirror(t, &lists->pages);
     check_mirror(t, &lists->lists);
     for (uint32_t l = 0; l < NLIST; l++) { /* the rest of the arena is the host's */
-        uint32_t pages = (sac_lists_rows(lists, l) + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+        uint32_t pages = sac_page_count(sac_lists_rows(lists, l));
         sac_span span;
 
         if (pages == 0)
@@ -75,7 +75,7 @@ static void check(struct training *t, sac_lists *lists, const struct entry *entr
     }
     for (uint32_t l = 0; l < NLIST; l++) {
         assert_int_equal(sac_lists_rows(lists, l), held[l]);
-        pages += (held[l] + SAC_PAGE_ROWS - 1) / SAC_PAGE_ROWS;
+        pages += sac_page_count(held[l]);
     }
     assert_int_equal(pages + lists->free_count, lists->page_count);
     check_mirrors(t, lists);
@@ -150,9 +150,105 @@ static void lists_hold_what_was_put_in(void **state)
         churn(nbits);
 }
 
+/* ---- page by page ---- */
+
+enum { EDGE = 5 * SAC_PAGE_ROWS };
+
+/* A list of n entries whose slot, bias and codes follow from their number. */
+static void fill_one(struct training *t, sac_lists *lists, struct entry *entries, uint32_t list,
+                     uint32_t first, uint32_t n)
+{
+    for (uint32_t at = 0, count; at < n; at += count) {
+        uint32_t slots[64];
+
+        count = n - at < 64 ? n - at : 64;
+        for (uint32_t i = 0; i < count; i++) {
+            struct entry *e = &entries[first + at + i];
+
+            *e = (struct entry){.list = list, .bias = (float)(first + at + i)};
+            for (uint32_t j = 0; j < M; j++)
+                e->codes[j] = (uint8_t)((first + at + i) * (j + 3) % 16);
+            slots[i] = first + at + i;
+        }
+        append(t, lists, entries, slots, count);
+    }
+}
+
+/* Lists that end around the end of a page, emptied from the front, from the back and from the middle. */
+static void deletions_cross_pages(void **state)
+{
+    static const uint32_t sizes[NLIST] = {1, 63, 64, 65, 128, 129, EDGE};
+    static struct entry entries[SLOTS];
+    struct training *t = training_open("ref", 1);
+    sac_lists lists;
+
+    (void)state;
+    memset(entries, 0, sizeof entries);
+    assert_ok(sac_lists_init(&lists, t->device, (sac_pq_shape){M, 4, 1}, NLIST, err));
+    for (uint32_t l = 0, first = 0; l < NLIST; first += sizes[l++])
+        fill_one(t, &lists, entries, l, first, sizes[l]);
+    check(t, &lists, entries);
+    for (uint32_t turn = 0; turn < 3; turn++)
+        for (uint32_t l = 0, first = 0; l < NLIST; first += sizes[l++]) {
+            for (uint32_t i = 0; i < sizes[l] / 3; i++) {
+                uint32_t slot = first + (turn == 0 ? i : turn == 1 ? sizes[l] - 1 - i : sizes[l] / 3 + i);
+
+                assert_ok(sac_lists_remove(&lists, t->ws, slot));
+                entries[slot].held = false;
+            }
+            check(t, &lists, entries);
+        }
+    sac_lists_free(&lists);
+    training_close(t);
+}
+
+static void loaded_lists_are_one_piece(void **state)
+{
+    static const uint32_t sizes[NLIST] = {0, 63, 64, 65, 1, 129, EDGE};
+    static struct entry entries[SLOTS];
+    struct training *t = training_open("ref", 1);
+    sac_pq_shape pq = {M, 8, 1};
+    size_t bytes = sac_page_bytes(&pq);
+    unsigned char *pages = calloc(EDGE / SAC_PAGE_ROWS, bytes);
+    uint32_t slot = 0, all = 0;
+    sac_lists lists;
+
+    (void)state;
+    memset(entries, 0, sizeof entries);
+    assert_ok(sac_lists_init(&lists, t->device, pq, NLIST, err));
+    for (uint32_t l = 0; l < NLIST; l++)
+        all += sac_page_count(sizes[l]);
+    assert_ok(sac_lists_reserve(&lists, t->ws, all));
+    for (uint32_t l = 0; l < NLIST; l++) {
+        for (uint32_t i = 0; i < sizes[l]; i++, slot++) {
+            unsigned char *page = pages + i / SAC_PAGE_ROWS * bytes;
+
+            entries[slot] = (struct entry){.list = l, .bias = (float)slot, .held = true};
+            for (uint32_t j = 0; j < M; j++) {
+                entries[slot].codes[j] = (uint8_t)(slot * (j + 3));
+                sac_page_code_set(&pq, page, i % SAC_PAGE_ROWS, j, entries[slot].codes[j]);
+            }
+            sac_page_bias(&pq, page)[i % SAC_PAGE_ROWS] = (float)slot;
+            sac_page_slots(&pq, page)[i % SAC_PAGE_ROWS] = slot;
+        }
+        assert_ok(sac_lists_load(&lists, t->ws, l, sizes[l], pages));
+        if (sizes[l] > 0)
+            assert_int_equal(sac_lists_neighbours(&lists, l, 0, sac_page_count(sizes[l])),
+                             sac_page_count(sizes[l]));
+    }
+    assert_int_equal(lists.page_count, all);
+    assert_int_equal(lists.free_count, 0);
+    check(t, &lists, entries);
+    free(pages);
+    sac_lists_free(&lists);
+    training_close(t);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_hold_what_was_put_in)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_hold_what_was_put_in),
+                                       cmocka_unit_test(deletions_cross_pages),
+                                       cmocka_unit_test(loaded_lists_are_one_piece)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

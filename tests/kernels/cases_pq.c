@@ -105,7 +105,7 @@ const struct kernel_op pq_encode_op = {"pq_encode",    pq_encode_cases, COUNT(pq
 
 /* ---- list_write and list_move ---- */
 
-enum { LIST_PAGES = 5 };
+enum { LIST_PAGES = 20 };
 
 static unsigned char *const *list_pages(struct kernel_data *data)
 {

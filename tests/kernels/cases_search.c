@@ -376,6 +376,11 @@ static const struct kernel_case pq_scan_cases[] = {
     {.n = 5000, .k = 9, .dim = 10, .queries = 1, .pq = {16, 8, 4}, .flags = CASE_FILTERS},
     {.n = 5000, .k = 9, .dim = 100, .queries = 9, .pq = {16, 4, 4}, .flags = CASE_COUNTS | CASE_FILTERS},
     {.n = 5000, .k = 9, .dim = 100, .queries = 9, .pq = {24, 8, 4}, .distance = IP, .flags = CASE_COUNTS},
+    /* around pages of 64 entries, which are scanned four at a time, and two together */
+    {.n = 64, .k = 1, .dim = 64, .queries = 2, .pq = {31, 8, 1}},
+    {.n = 191, .k = 1, .dim = 20, .queries = 1, .pq = {10, 8, 4}, .flags = CASE_FILTERS},
+    {.n = 256, .k = 1, .dim = 30, .queries = 2, .pq = {17, 4, 1}},
+    {.n = 320, .k = 1, .dim = 300, .queries = 1, .pq = {20, 8, 1}},
     {.n = 127, .k = 1, .dim = 10, .queries = 1, .pq = {24, 8, 1}},
     {.n = 128, .k = 1, .dim = 128, .queries = 2, .pq = {25, 6, 1}},
     {.n = 129, .k = 1, .dim = 10, .queries = 1, .pq = {49, 4, 1}},
