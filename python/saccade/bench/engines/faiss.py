@@ -29,6 +29,18 @@ def _metric(name: str) -> int:
     return int(faiss.METRIC_L2 if name == "l2" else faiss.METRIC_INNER_PRODUCT)
 
 
+def _searches(build: Params, probes: list[int], factors: tuple[int, ...] = ()) -> list[Params]:
+    """Lists probed by rows re-ranked for each neighbour wanted. Where centroids lie in a graph, its beam goes with the
+    lists that are to come out of it, and twice as wide. The names are those of FAISS's ParameterSpace."""
+    graph = "_HNSW" in build["factory"]
+    found: list[Params] = []
+    for nprobe in probes:
+        for beam in dict.fromkeys((max(16, nprobe), max(16, 2 * nprobe))) if graph else (0,):
+            setting = {"nprobe": nprobe, **({"quantizer_efSearch": beam} if graph else {})}
+            found += [{**setting, "k_factor_rf": factor} for factor in factors] or [setting]
+    return found
+
+
 class Faiss(Engine):
     """Whatever FAISS's index factory makes."""
 
@@ -96,54 +108,63 @@ class Faiss(Engine):
         return Singles(call, lambda asked, answers: ids[list(asked)])
 
 
+def _lists(shape: Shape) -> list[str]:
+    one, four, eight = (lists_for(shape.count, share) for share in (1.0, 4.0, 8.0))
+    return list(dict.fromkeys([f"IVF{one}", f"IVF{eight}_HNSW32", f"IVF{four}"]))
+
+
 class FaissFastScan(Faiss):
     """IVF with 4-bit codes looked up in registers, then re-ranked against the vectors: the best tuned IVF type of FAISS
-    where vectors are short. Lists: near sqrt(n), twice and four times that. Codes: of 2 and of 4 dimensions."""
+    where vectors are short. Lists: near sqrt(n), 2, 4 and 8 times that, from 4 times on with the centroids in a graph
+    too. Codes: of 2 and of 4 dimensions."""
 
     name = "faiss-ivfpq"
     family = "ivf"
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        codes = [m for m in (shape.dim // 2, shape.dim // 4) if m > 0 and shape.dim % m == 0]
-        lists = [lists_for(shape.count, share) for share in (1.0, 4.0, 2.0)]
-        return [{"factory": f"IVF{n},PQ{m}x4fs,RFlat"} for m in codes for n in dict.fromkeys(lists)]
+        one, two, four, eight = (f"IVF{lists_for(shape.count, share)}" for share in (1.0, 2.0, 4.0, 8.0))
+        fine, coarse = shape.dim // 2, shape.dim // 4
+        grid = [(one, fine), (f"{eight}_HNSW32", fine), (four, fine), (f"{eight}_HNSW32", coarse), (one, coarse),
+                (f"{four}_HNSW32", fine), (four, coarse), (two, fine)]  # fmt: skip
+        good = [(lists, m) for lists, m in grid if m > 0 and shape.dim % m == 0]
+        return [{"factory": f"{lists},PQ{m}x4fs,RFlat"} for lists, m in dict.fromkeys(good)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return [{"nprobe": n, "k_factor_rf": f} for n in ladder(4, 256) for f in (2, 4, 8, 16, 32)]
+        return _searches(build, ladder(4, 384), (2, 4, 8, 16, 32))
 
 
 class FaissFlatLists(Faiss):
-    """IVF with the vectors themselves in the lists: nothing lost but what lies in lists that are not probed."""
+    """IVF with the vectors themselves in the lists: nothing lost but what lies in lists that are not probed. Lists:
+    near sqrt(n), 4 times and, with the centroids in a graph, 8 times that."""
 
     name = "faiss-ivfflat"
     family = "ivf"
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        lists = [lists_for(shape.count, share) for share in (1.0, 4.0)]
-        return [{"factory": f"IVF{n},Flat"} for n in dict.fromkeys(lists)]
+        return [{"factory": f"{lists},Flat"} for lists in _lists(shape)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return [{"nprobe": n} for n in ladder(2, 256, FINE)]
+        return _searches(build, ladder(2, 384, FINE))
 
 
 class FaissRabitq(Faiss):
-    """IVF with 1-bit codes (RaBitQ fast-scan), then re-ranked against the vectors: for long vectors."""
+    """IVF with 1-bit codes (RaBitQ fast-scan), then re-ranked against the vectors: for long vectors. Lists: near
+    sqrt(n), 4 times and, with the centroids in a graph, 8 times that."""
 
     name = "faiss-rabitq"
     family = "ivf"
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        lists = [lists_for(shape.count, share) for share in (1.0, 4.0)]
-        return [{"factory": f"IVF{n},RaBitQfs,RFlat"} for n in dict.fromkeys(lists)]
+        return [{"factory": f"{lists},RaBitQfs,RFlat"} for lists in _lists(shape)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return [{"nprobe": n, "k_factor_rf": f} for n in ladder(4, 256) for f in (8, 16, 32, 64)]
+        return _searches(build, ladder(4, 384), (8, 16, 32, 64))
 
 
 class FaissHnsw(Faiss):

@@ -20,8 +20,9 @@ _FILE = "index"
 
 
 class Saccade(Engine):
-    """Builds: "auto", then explicit lists and codes. Searches: by the recall asked for, then by lists probed and
-    candidates re-ranked. Building includes measuring the curve that recall is asked by."""
+    """Builds: "auto", then lists near 8, 4 and 16 times sqrt(n) with codes of 4 and of 8 dimensions. Searches: by the
+    recall asked for, then by lists probed and candidates re-ranked. Building includes measuring the curve that recall
+    is asked by."""
 
     name = "saccade"
     family = "ivf"
@@ -37,16 +38,15 @@ class Saccade(Engine):
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        lists = lists_for(shape.count)
-        codes = [m for m in (shape.dim // 4, shape.dim // 2) if m > 0 and shape.dim % m == 0]
-        specs = ["auto"] + [f"IVF{n},PQ{m}" for n in (lists, 2 * lists) for m in codes]
-        specs += [f"IVF{lists},PQ{m}x4" for m in codes[-1:]]
-        return [{"spec": spec} for spec in specs]
+        grid = ((8.0, 4), (8.0, 8), (4.0, 4), (16.0, 4), (1.0, 4))
+        good = [(lists_for(shape.count, share), shape.dim // d) for share, d in grid if shape.dim % d == 0]
+        return [{"spec": spec} for spec in dict.fromkeys(["auto"] + [f"IVF{n},PQ{m}" for n, m in good])]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        asked = [{"recall": r} for r in (0.85, 0.88, 0.9, 0.92, 0.95, 0.97, 0.98, 0.99, 0.995)]
-        probes = ladder(4, min(256, lists_for(shape.count, 2.0)))
+        recalls = (0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
+        asked = [{"recall": r} for r in recalls]
+        probes = ladder(4, min(384, lists_for(shape.count, 2.0)))
         return asked + [{"nprobe": n, "depth": d} for n in probes for d in (20, 40, 80, 160)]
 
     @classmethod
