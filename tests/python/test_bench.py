@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from needs import ROOT
-from saccade.bench import batches, child, environment, files, makers, measure, plots, report, run
+from saccade.bench import batches, child, environment, files, makers, measure, plots, report, run, standing
 from saccade.bench import data as data_sets
 from saccade.bench.engines import ENGINES, Shape, Unavailable
 from saccade.bench.engines.base import ladder, lists_for
@@ -439,13 +439,70 @@ def test_a_bounded_run_ends(small, tmp_path, library):
     report.markdown(report.results(comparison))
 
 
+def figures_of(engine, mode, points):
+    return [{"engine": engine, "mode": mode, "recall": r, "qps": q, "p99_us": 1e6 / q, "index": f"{engine}-{at}"}
+            for at, (r, q) in enumerate(points)]  # fmt: skip
+
+
 def test_curves_are_fronts():
-    figures = [{"engine": "numpy", "mode": "one", "recall": r, "qps": q, "p99_us": 1e6 / q}
-               for r, q in [(0.9, 50), (0.95, 40), (0.93, 30), (0.99, 10)]]  # fmt: skip
+    figures = figures_of("numpy", "one", [(0.9, 50), (0.95, 40), (0.93, 30), (0.99, 10)])
     results = {"engines": [{"name": "numpy"}], "figures": figures}
-    assert report.curves(results, "one") == {"numpy": [(0.9, 50), (0.95, 40), (0.99, 10)]}
-    assert [r for r, _ in report.curves(results, "one", "p99_us")["numpy"]] == [0.9, 0.95, 0.99]
-    assert report.best(results, "one", 0.91)["numpy"]["qps"] == 40 and report.best(results, "batch", 0.9) == {}
+    assert standing.curves(results, "one") == {"numpy": [(0.9, 50), (0.95, 40), (0.99, 10)]}
+    assert [r for r, _ in standing.curves(results, "one", "p99_us")["numpy"]] == [0.9, 0.95, 0.99]
+    assert standing.best(results, "one", 0.91)["numpy"]["qps"] == 40 and standing.best(results, "batch", 0.9) == {}
+
+
+@pytest.fixture
+def measured():
+    """Results of four engines, in one mode."""
+    points = {"saccade": [(0.8, 1000), (0.9, 400), (0.99, 100), (1.0, 10)], "scann": [(0.95, 300), (0.97, 250)],
+              "faiss-ivfpq": [(0.85, 160), (0.96, 40), (0.999, 5)], "hnswlib": [(0.9, 200), (0.99, 200)]}  # fmt: skip
+    facts = {"spec": "IVF8,PQ32", "m": 32, "nbits": 8, "bytes_codes": 40_000, "bytes_other": 15_000}
+    indexes = [
+        {"index": f"{name}-{at}", "engine": name, "params": {"spec": f"s{at}"}, "seconds": 10.0 * (at + 1),
+         "facts": facts}
+        for name, each in points.items() for at in range(len(each))
+    ]  # fmt: skip
+    families = {"saccade": "ivf", "scann": "ivf", "faiss-ivfpq": "ivf", "hnswlib": "graph"}
+    return {
+        "targets": [0.9, 0.95, 0.99], "options": {"modes": ["one"]}, "data": {"count": 1_000}, "indexes": indexes,
+        "engines": [{"name": name, "family": family} for name, family in families.items()],
+        "figures": [f for name, each in points.items() for f in figures_of(name, "one", each)],
+    }  # fmt: skip
+
+
+def test_rates_at_just_one_recall(measured):
+    at = standing.at_recall(measured, "one", 0.95)
+    assert at["scann"] == 300 and at["hnswlib"] == pytest.approx(200)
+    # 0.9 misses 0.1, 0.99 misses 0.01: 0.95 lies log(2) of log(10) along.
+    assert at["saccade"] == pytest.approx(400 * (100 / 400) ** (np.log(2) / np.log(10)))
+    assert standing.at_recall(measured, "one", 0.9)["saccade"] == pytest.approx(400)
+    late = standing.at_recall(measured, "one", 0.995)
+    assert late.keys() == {"saccade", "faiss-ivfpq"} and 10 < late["saccade"] < 100 and 5 < late["faiss-ivfpq"] < 40
+    assert standing.at_recall(measured, "batch", 0.9) == {} and "saccade" in standing.at_recall(measured, "one", 1.0)
+
+
+def test_ours_by_the_best_of_each_kind(measured):
+    found = standing.queries(measured, "one", 0.9)
+    assert found["ivf"].of == "scann" and found["ivf"].value == pytest.approx(400 / 300)
+    assert found["graph"].of == "hnswlib" and found["graph"].value == pytest.approx(2)
+    assert found["all"] == found["ivf"]
+    assert standing.queries(measured, "one", 0.99)["all"].of == "hnswlib"
+    assert standing.queries({**measured, "engines": measured["engines"][:1]}, "one", 0.9) == {}
+    built = standing.builds(measured, "one", 0.95)  # ours: the third, 30 s; theirs: the second, 20 s, and the first
+    assert built["fastest"] == standing.Ratio(20 / 30, "s1") and built["soonest"] == standing.Ratio(10 / 30, "s0")
+    held = standing.memory(measured, "one", 0.95)
+    assert held.of == "IVF8,PQ32" and held.value == pytest.approx(55_000 / (1_000 * 44))
+    for index in measured["indexes"]:
+        index["facts"] = {}
+    assert standing.memory(measured, "one", 0.95) is None and standing.memory(measured, "batch", 0.95) is None
+
+
+def test_the_table_of_ratios(measured):
+    text = "\n".join(report._standing(measured))
+    assert "| at recall | 0.90 | 0.95 | 0.99 |" in text and "1.33 (scann)" in text and "1.25 (IVF8,PQ32)" in text
+    assert "by the best graph | 2.00 (hnswlib)" in text
+    assert report._standing({**measured, "figures": [], "indexes": []}) == []
 
 
 # ---- batches of every size -------------------------------------------------------------------------------

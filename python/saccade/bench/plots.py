@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from . import measure
-from .report import OURS, Results, curves
 from .run import words_of
+from .standing import OURS, Results, curves
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb8855", "#888888", "#44bb99")
 _MARKS = "sDv^<>pXh"

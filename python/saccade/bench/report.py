@@ -14,12 +14,9 @@ from . import data as data_sets
 from . import machine, measure
 from .engines import ENGINES
 from .run import BUILD_SHARE, RECALL_MAX, RECALL_MIN, TARGETS, Comparison, words_of
+from .standing import OURS, Figure, Ratio, Results, at_recall, best, builds, memory, queries
 
-OURS = "saccade"
 BUSY, WORTHLESS = 0.05, 0.2  # of the time a pinned thread waited: worth a word; nothing can be told from figures
-
-Results = dict[str, Any]
-Figure = dict[str, Any]
 
 
 def results(comparison: Comparison) -> Results:
@@ -75,32 +72,6 @@ def medians(records: Iterable[dict[str, Any]]) -> list[Figure]:
     ]  # fmt: skip
 
 
-def best(results: Results, mode: str, target: float) -> dict[str, Figure]:
-    """Of every engine the figure with the most queries a second at no less than a recall."""
-    found: dict[str, Figure] = {}
-    for figure in results["figures"]:
-        if figure["mode"] == mode and figure["recall"] >= target:
-            if figure["engine"] not in found or figure["qps"] > found[figure["engine"]]["qps"]:
-                found[figure["engine"]] = figure
-    return found
-
-
-def curves(results: Results, mode: str, value: str = "qps") -> dict[str, list[tuple[float, float]]]:
-    """Of every engine (recall, value) of what no other of its figures beats, ascending in recall. value: "qps", where
-    more is better, or "p99_us", where less is."""
-    sign = -1 if value == "qps" else 1
-    found: dict[str, list[tuple[float, float]]] = {}
-    for engine in [e["name"] for e in results["engines"]]:
-        points = [(f["recall"], f[value]) for f in results["figures"] if f["engine"] == engine and f["mode"] == mode]
-        front: list[tuple[float, float]] = []
-        for recall, v in sorted(points, key=lambda p: (-p[0], sign * p[1])):
-            if not front or sign * v < sign * front[-1][1]:
-                front.append((recall, v))
-        if front:
-            found[engine] = front[::-1]
-    return found
-
-
 # ---- files -----------------------------------------------------------------------------------------------
 
 
@@ -150,7 +121,7 @@ def write_csv(results: Results, path: Path) -> None:
 
 
 def markdown(results: Results) -> str:
-    lines = _head(results)
+    lines = _head(results) + _standing(results)
     for mode in results["options"]["modes"]:
         lines += _mode_table(results, mode)
     lines += _winners(results) + _builds(results) + _absent(results)
@@ -169,7 +140,7 @@ def _head(results: Results) -> list[str]:
         f"{d['what']}: {d['count']:,} x {d['dim']}, {d['queries']:,} queries, metric {d['metric']}, sha256 "
         f"{d['sha256'][:16]}. {'; '.join(facts)}. Truth: {d['truth']}. recall is recall@{results['k']}; a figure is "
         f"the median of {results['options']['repetitions']} repetitions, order shuffled between engines and settings; "
-        "one-thread work is pinned to a core. What an engine does best at no less than each recall:",
+        "one-thread work is pinned to a core.",
     ]  # fmt: skip
     if waits > BUSY:
         meaning = "Take ratios as rough."
@@ -180,18 +151,48 @@ def _head(results: Results) -> list[str]:
     return lines
 
 
+def _standing(results: Results) -> list[str]:
+    """Ours beside the best of the others, in one table."""
+    targets, modes = results["targets"], results["options"]["modes"]
+    rows: list[tuple[str, list[Ratio | None]]] = []
+    for mode in modes:
+        found = [queries(results, mode, t) for t in targets]
+        for kind, peer in (("ivf", "the best IVF-type peer"), ("graph", "the best graph"), ("all", "the best of all")):
+            rows.append((f"queries/s, {measure.MODES[mode].words}: by {peer}", [f.get(kind) for f in found]))
+    found = [builds(results, modes[0], t) for t in targets]
+    for kind, words in (("fastest", "fastest there"), ("soonest", "built soonest")):
+        what = f"building: seconds of FAISS's IVF-PQ that is {words} by those of ours"
+        rows.append((what, [f.get(kind) for f in found]))
+    held = [memory(results, modes[0], t) for t in targets]
+    rows.append(("memory beside the vectors by codes + ids + norms (less is better)", held))
+    lines = [
+        f"| {words} | {' | '.join(f'{r.value:.2f} ({r.of})' if r else '-' for r in ratios)} |"
+        for words, ratios in rows if any(ratios)
+    ]  # fmt: skip
+    if not lines:
+        return []
+    return [
+        "", "## Ours by the best of the others", "",
+        f"| at recall | {' | '.join(f'{t:.2f}' for t in targets)} |", f"| --- |{' ---: |' * len(targets)}", *lines, "",
+        "Queries/s are at just these recalls, between the measured settings on either side (log of queries/s along the "
+        "log of 1 - recall); of an engine that found more with all its settings, those of its fastest. Built and held "
+        f"is the index of ours that is fastest there ({measure.MODES[modes[0]].words}).",
+    ]  # fmt: skip
+
+
 def _mode_table(results: Results, mode: str) -> list[str]:
     targets = results["targets"]
     columns = [f"{t:.2f}" for t in targets]
     lines = ["", f"## {measure.MODES[mode].words.capitalize()}, queries/s", "",
-             f"| engine | {' | '.join(columns)} | ours / it, at each | p50 / p99 us at {columns[1]} |",
+             f"| engine | {' | '.join(columns)} | ours / it, at each | p50 / p99 us at {columns[1]} or more |",
              f"| --- | {' | '.join('---:' for _ in columns)} | ---: | ---: |"]  # fmt: skip
-    tops = [best(results, mode, t) for t in targets]
-    names = [e["name"] for e in results["engines"] if any(e["name"] in top for top in tops)]
-    for name in sorted(names, key=lambda n: -tops[1].get(n, {"qps": 0})["qps"]):
-        cells = [f"{top[name]['qps']:,.0f}" if name in top else "-" for top in tops]
-        ratios = [f"{top[OURS]['qps'] / top[name]['qps']:.2f}" if {OURS, name} <= top.keys() else "-" for top in tops]
-        middle = tops[1].get(name)
+    rates = [at_recall(results, mode, t) for t in targets]
+    tops = best(results, mode, targets[1])
+    names = [e["name"] for e in results["engines"] if any(e["name"] in rate for rate in rates)]
+    for name in sorted(names, key=lambda n: -rates[1].get(n, 0)):
+        cells = [f"{rate[name]:,.0f}" if name in rate else "-" for rate in rates]
+        ratios = [f"{rate[OURS] / rate[name]:.2f}" if {OURS, name} <= rate.keys() else "-" for rate in rates]
+        middle = tops.get(name)
         times = f"{middle['p50_us']:.0f} / {middle['p99_us']:.0f}" if middle else "-"
         label = f"**{name}**" if name == OURS else name
         lines.append(f"| {label} | {' | '.join(cells)} | {'' if name == OURS else ', '.join(ratios)} | {times} |")
@@ -208,7 +209,8 @@ def _mode_table(results: Results, mode: str) -> list[str]:
 
 
 def _winners(results: Results) -> list[str]:
-    lines = ["", "## By which settings", "", "| mode | recall | engine | index | search | recall got | queries/s |",
+    lines = ["", "## By which settings", "", "The fastest that was measured at no less than each recall:", "",
+             "| mode | recall | engine | index | search | recall got | queries/s |",
              "| --- | ---: | --- | --- | --- | ---: | ---: |"]  # fmt: skip
     for mode in results["options"]["modes"]:
         for target in results["targets"]:

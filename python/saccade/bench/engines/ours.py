@@ -100,7 +100,8 @@ class Saccade(Engine):
 
     def facts(self) -> Params:
         info = self._index.info
-        return {name: getattr(info, name) for name in ("spec", "bytes_codes", "bytes_vectors", "bytes_other")}
+        names = ("spec", "nlist", "m", "nbits", "bytes_codes", "bytes_vectors", "bytes_other")
+        return {name: getattr(info, name) for name in names}
 
     def close(self) -> None:
         self._index.close()
