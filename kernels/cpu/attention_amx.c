@@ -60,35 +60,6 @@ size_t sac_attention_scratch_amx(const sac_device *d, const struct sac_attention
 
 /* ---- packing ---------------------------------------------------------------------------------------- */
 
-/* Turns 16 x 16 words over. */
-static void transpose(__m512i r[TILE])
-{
-    __m512i t[TILE];
-
-    for (int i = 0; i < TILE; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < TILE; i += 4) {
-        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        __m512i a = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88),
-                b = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
-        __m512i c = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
-        __m512i d = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
-
-        t[i] = _mm512_shuffle_i32x4(a, c, 0x88);
-        t[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
-        t[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
-        t[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
-    }
-    memcpy(r, t, sizeof t);
-}
-
 /* Up to 32 numbers of a row from column d on, zeros beyond the head. */
 static __m512i load_pairs(const uint16_t *row, uint32_t d, uint32_t head_dim)
 {
@@ -112,7 +83,7 @@ static void pack_k(const struct sac_attention_args *a, const struct layout *at, 
                 rows[i] = t + i < a->kv_tokens
                               ? load_pairs(k + (size_t)(t + i) * a->kv_stride, d, a->head_dim)
                               : _mm512_setzero_si512();
-            transpose(rows);
+            sac_amx_transpose(rows);
             for (uint32_t i = 0; i < TILE; i++)
                 _mm512_store_si512(tile + i * TILE_PAIR, rows[i]);
         }

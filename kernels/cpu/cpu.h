@@ -39,6 +39,8 @@ sac_status sac_norms_avx512(sac_stream *s, const struct sac_norms_args *a);
 size_t sac_assign_scratch_cpu(const sac_device *d, const struct sac_assign_args *a);
 sac_status sac_assign_avx2(sac_stream *s, const struct sac_assign_args *a);
 sac_status sac_assign_avx512(sac_stream *s, const struct sac_assign_args *a);
+sac_status sac_assign_amx(sac_stream *s, const struct sac_assign_args *a);
+size_t sac_assign_scratch_amx(const sac_device *d, const struct sac_assign_args *a);
 sac_status sac_cluster_sums_avx2(sac_stream *s, const struct sac_cluster_sums_args *a);
 size_t sac_nearest_scratch_cpu(const sac_device *d, const struct sac_nearest_args *a);
 sac_status sac_nearest_avx2(sac_stream *s, const struct sac_nearest_args *a);

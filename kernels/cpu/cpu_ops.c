@@ -43,6 +43,10 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->pq_scan = sac_pq_scan_avx512;
     if (features & SAC_CPU_VBMI)
         ops->pq_scan = sac_pq_scan_vbmi;
+    if ((features & SAC_CPU_BF16) && (features & SAC_CPU_AMX)) {
+        ops->assign = sac_assign_amx;
+        ops->assign_scratch = sac_assign_scratch_amx;
+    }
     if ((features & SAC_CPU_VBMI) && (features & SAC_CPU_AMX)) {
         ops->pq_scan_schedules |= 1u << SAC_LIST_MAJOR;
         ops->pq_scan = sac_pq_scan_amx;

@@ -78,6 +78,13 @@ static const struct kernel_case assign_cases[] = {
     {.n = 150, .dim = 1500, .k = 300},
     {.n = 300, .dim = 1, .k = 2000}, /* so close that products cannot tell */
     {.n = 40, .dim = 7, .k = 1, .flags = CASE_NAN},
+    {.n = 64, .dim = 16, .k = 64}, /* from here on, around the edges of tiles and packs of tiles */
+    {.n = 65, .dim = 31, .k = 65},
+    {.n = 95, .dim = 32, .k = 255},
+    {.n = 96, .dim = 33, .k = 256, .flags = CASE_NAN},
+    {.n = 97, .dim = 200, .k = 257},
+    {.n = 66, .dim = 128, .k = 1000, .flags = CASE_DUPLICATES},
+    {.n = 64, .dim = 768, .k = 97, .flags = CASE_INTEGERS},
     {.n = 20000, .dim = 128, .k = 1024, .flags = CASE_BENCH},
     {.n = 4000, .dim = 768, .k = 1024, .flags = CASE_BENCH},
 };
