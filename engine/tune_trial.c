@@ -9,7 +9,7 @@
 
 enum {
     PROBES = 48, /* steps of nprobe and depth at most */
-    DEPTHS = 12,
+    DEPTHS = 6,
     DEPTH_STEP = 16, /* candidates are kept in sixteens */
     QUICK_QUERIES = 250,
     TIMED_QUERIES = 64, /* for the three */
@@ -61,14 +61,14 @@ static sac_status measure_recall(struct try *t, sac_tune_setting setting, double
     return st;
 }
 
-/* From k on, doubling, or in a thorough trial in steps of two fifths. */
-static void choose_depths(struct try *t)
+/* From `first` on, k at least: doubling, or in a thorough trial in steps of two fifths. */
+static void choose_depths(struct try *t, double first)
 {
     struct grid *g = &t->grid;
-    double step = t->thorough ? 1.4 : 2, wanted = t->job->params->k;
+    double step = t->thorough ? 1.4 : 2, wanted = fmax(first, t->job->params->k);
     uint32_t most = t->world->rows < SAC_DEPTH_MAX ? (uint32_t)t->world->rows : SAC_DEPTH_MAX;
 
-    for (size_t i = 0; i < (t->thorough ? DEPTHS : 6); i++, wanted *= step) {
+    for (; g->depths < DEPTHS; wanted *= step) {
         uint32_t depth = ((uint32_t)wanted + DEPTH_STEP - 1) / DEPTH_STEP * DEPTH_STEP;
         if (g->depths > 0 && depth <= g->depth[g->depths - 1])
             depth = g->depth[g->depths - 1] + DEPTH_STEP;
@@ -86,61 +86,65 @@ static uint32_t next_nprobe(const struct try *t, uint32_t nprobe)
     return next < t->nlist ? next : t->nlist;
 }
 
-/* Recall at every depth that matters for one nprobe: the largest first, since where that one does not come
- * near the goal no other does. */
-static sac_status measure_step(struct try *t, uint32_t nprobe, bool *far)
-{
-    struct grid *g = &t->grid;
-    size_t row = g->probes++;
-    double goal = (double)t->job->params->recall;
-    sac_status st = SAC_OK;
-
-    g->nprobe[row] = nprobe;
-    for (size_t d = 0; d < g->depths; d++)
-        g->recall[row][d] = g->error[row][d] = 0;
-    for (size_t d = g->depths; st == SAC_OK && d-- > 0;) {
-        sac_tune_setting setting = {.nprobe = nprobe, .depth = g->depth[d]};
-        st = measure_recall(t, setting, &g->recall[row][d], &g->error[row][d]);
-        *far = g->recall[row][g->depths - 1] < goal - 0.02;
-        if (g->recall[row][d] < goal - 0.02)
-            break;
-    }
-    return st;
-}
-
-/* first: where to begin; a third of what a quick trial chose. */
-static sac_status measure_grid(struct try *t, uint32_t first)
-{
-    struct grid *g = &t->grid;
-    size_t beyond = 0;
-    sac_status st = SAC_OK;
-
-    choose_depths(t);
-    first = first < 1 ? 1 : first > t->nlist ? t->nlist : first;
-    for (uint32_t nprobe = first; st == SAC_OK && g->probes < PROBES; nprobe = next_nprobe(t, nprobe)) {
-        bool far = false;
-        double most;
-        st = measure_step(t, nprobe, &far);
-        most = g->recall[g->probes - 1][g->depths - 1];
-        if (far || most < (double)t->job->params->recall)
-            g->reached = g->probes;
-        else if (t->job->params->recall > 0 && ++beyond > STEPS_BEYOND)
-            break;
-        if (nprobe == t->nlist || most >= RECALL_ENOUGH)
-            break;
-    }
-    if (g->reached >= g->probes || t->job->params->recall == 0)
-        g->reached = g->probes - 1;
-    return st;
-}
-
-/* ---- time ------------------------------------------------------------------------------------------- */
-
 static sac_status time_setting(struct try *t, uint32_t nprobe, uint32_t depth, sac_tune_times *out)
 {
     return sac_tune_time(t->job, t->index, (sac_tune_setting){.nprobe = nprobe, .depth = depth},
                          TIMED_QUERIES, TIMING_SECONDS, out);
 }
+
+/* Recall at every depth that matters for one nprobe, the largest first: depths that are far from the goal, or
+ * lose much, have no place in an answer. */
+static sac_status measure_step(struct try *t, uint32_t nprobe, double *most)
+{
+    struct grid *g = &t->grid;
+    size_t row = g->probes++, last = g->depths - 1;
+    double goal = (double)t->job->params->recall;
+    sac_status st = SAC_OK;
+
+    g->nprobe[row] = nprobe;
+    for (size_t d = 0; d <= last; d++)
+        g->recall[row][d] = g->error[row][d] = 0;
+    for (size_t d = last + 1; st == SAC_OK && d-- > 0;) {
+        sac_tune_setting setting = {.nprobe = nprobe, .depth = g->depth[d]};
+        st = measure_recall(t, setting, &g->recall[row][d], &g->error[row][d]);
+        if (g->recall[row][d] < fmax(goal - 0.02, g->recall[row][last] - 0.1))
+            break;
+    }
+    *most = g->recall[row][last];
+    return st;
+}
+
+/* Steps on until there are enough, recall is, or, where time is limited, a query takes longer. first: where
+ * to begin; a part of what a quick trial chose. */
+static sac_status measure_grid(struct try *t, uint32_t first, double first_depth)
+{
+    const sac_tune_params *p = t->job->params;
+    struct grid *g = &t->grid;
+    size_t beyond = 0;
+    bool more = true;
+    sac_status st = SAC_OK;
+
+    choose_depths(t, first_depth);
+    first = first < 1 ? 1 : first > t->nlist ? t->nlist : first;
+    for (uint32_t nprobe = first; st == SAC_OK && more; nprobe = next_nprobe(t, nprobe)) {
+        sac_tune_times times = {0};
+        double most = 0;
+        st = measure_step(t, nprobe, &most);
+        if (st == SAC_OK && p->latency > 0)
+            st = time_setting(t, nprobe, g->depth[0], &times);
+        if (most < (double)p->recall)
+            g->reached = g->probes;
+        else
+            beyond += p->recall > 0;
+        more = g->probes < PROBES && nprobe < t->nlist && most < RECALL_ENOUGH && beyond <= STEPS_BEYOND &&
+               (p->latency == 0 || times.mean <= p->latency);
+    }
+    if (g->reached >= g->probes || p->recall == 0)
+        g->reached = g->probes - 1;
+    return st;
+}
+
+/* ---- time ------------------------------------------------------------------------------------------- */
 
 /* What a setting takes: the least there is, and more for each list and each candidate. */
 static sac_status fit_time(struct try *t, const sac_tune_trial *trial)
@@ -349,7 +353,9 @@ static sac_status try_lists(struct try *t, const sac_tune_trial *trial, sac_tune
     sac_tune_setting whole = {0}, here = {0}, asked;
     sac_tune_times times = {0};
     double share = sac_tune_share(t->job, t->world);
-    sac_status st = measure_grid(t, t->thorough ? (uint32_t)(out->nprobe / t->more_probes / 3) : 1);
+    sac_status st = t->thorough ? measure_grid(t, (uint32_t)(out->nprobe / t->more_probes / 3),
+                                               out->depth / t->more_candidates / 2)
+                                : measure_grid(t, 1, 1);
 
     if (st == SAC_OK)
         st = fit_time(t, trial);

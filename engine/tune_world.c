@@ -9,9 +9,8 @@
 
 enum {
     QUERIES_MAX = 1000,
-    CHUNK_ROWS = 16384,   /* added at once */
-    SEARCH_CHUNK = 128,   /* searched between two looks at the clock */
-    SEARCH_WHOLE = 20000, /* rows times chunks: smaller worlds are searched at once */
+    CHUNK_ROWS = 16384, /* added at once */
+    SEARCH_CHUNK = 250, /* searched between two looks at the clock */
     ROUNDS = 3,
     TIMED_MIN = 8,
 };
@@ -227,17 +226,13 @@ static void set(sac_query *query, sac_tune_setting setting)
 sac_status sac_tune_search(sac_tune_job *job, const sac_index *index, sac_tune_setting setting, size_t first,
                            size_t n)
 {
-    sac_index_info info;
-    size_t chunk;
     sac_status st = SAC_OK;
 
-    sac_index_describe(index, &info);
-    chunk = info.nlist > 0 || info.count < SEARCH_WHOLE ? n : SEARCH_CHUNK;
     for (size_t i = first; i < first + n; i++)
         set(&job->queries[i], setting);
-    for (size_t done = 0; st == SAC_OK && done < n; done += chunk) {
-        st = sac_index_search(index, job->queries + first + done, n - done < chunk ? n - done : chunk,
-                              job->err);
+    for (size_t done = 0; st == SAC_OK && done < n; done += SEARCH_CHUNK) {
+        size_t part = n - done < SEARCH_CHUNK ? n - done : SEARCH_CHUNK;
+        st = sac_index_search(index, job->queries + first + done, part, job->err);
         if (st == SAC_OK && !sac_tune_goes_on(job))
             st = stopped(job);
     }
@@ -288,11 +283,15 @@ sac_status sac_tune_time_batch(sac_tune_job *job, const sac_index *index, sac_tu
     sac_status st = SAC_OK;
 
     *rate = 0;
+    for (size_t i = 0; i < SAC_TUNE_BATCH; i++)
+        set(&job->queries[i], setting);
     for (int round = 0; round < ROUNDS && st == SAC_OK; round++) {
         double start = sac_clock(), got;
-        st = sac_tune_search(job, index, setting, 0, SAC_TUNE_BATCH);
+        st = sac_index_search(index, job->queries, SAC_TUNE_BATCH, job->err);
         got = SAC_TUNE_BATCH / (sac_clock() - start);
         *rate = got > *rate ? got : *rate;
+        if (st == SAC_OK && !sac_tune_goes_on(job))
+            st = stopped(job);
     }
     return st;
 }
