@@ -9,8 +9,8 @@ from . import measure
 from .run import words_of
 from .standing import OURS, Results, curves
 
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb8855", "#888888", "#44bb99")
-_MARKS = "sDv^<>pXh"
+_COLOURS = "#4477aa #ee6677 #228833 #ccbb44 #66ccee #aa3377 #bb8855 #888888 #44bb99 #332288".split()
+_MARKS = "sDv^<>pXhP"
 
 
 def draw(results: Results, folder: Path, stem: str) -> list[Path]:

@@ -6,6 +6,7 @@ from .base import Engine, Params, Shape, Singles, Unavailable
 from .brute import BruteForce
 from .faiss import FaissFastScan, FaissFlatLists, FaissHnsw, FaissRabitq
 from .hnswlib import Hnswlib
+from .ngt import Ngt
 from .ours import Saccade
 from .scann import Scann
 from .svs import Svs
@@ -14,7 +15,7 @@ from .usearch import Usearch
 ENGINES: dict[str, type[Engine]] = {
     engine.name: engine
     for engine in (
-        Saccade, FaissFastScan, FaissFlatLists, FaissRabitq, Scann, Hnswlib, Svs, Usearch, FaissHnsw, BruteForce,
+        Saccade, FaissFastScan, FaissFlatLists, FaissRabitq, Scann, Hnswlib, Svs, Usearch, FaissHnsw, Ngt, BruteForce,
     )
 }  # fmt: skip
 

@@ -17,12 +17,13 @@ from .base import Engine, Params, Shape, Singles, Unavailable, ladder, lists_for
 _HIT = np.dtype(_library.Hit)
 _QUERY = np.dtype(_library.Query)
 _FILE = "index"
+LONG = 256  # dimensions from which codes of a bit each are worth trying
 
 
 class Saccade(Engine):
-    """Builds: "auto", then lists near 8, 4 and 16 times sqrt(n) with codes of 4 and of 8 dimensions. Searches: by the
-    recall asked for, then by lists probed and candidates re-ranked. Building includes measuring the curve that recall
-    is asked by."""
+    """Builds: "auto", then lists near 8, 4 and 16 times sqrt(n) with codes of 4 and of 8 dimensions, and of 1 bit each
+    (RaBitQ) where vectors are long. Searches: by the recall asked for, then by lists probed and candidates re-ranked.
+    Building includes measuring the curve that recall is asked by."""
 
     name = "saccade"
     family = "ivf"
@@ -40,7 +41,10 @@ class Saccade(Engine):
     def builds(cls, shape: Shape) -> list[Params]:
         grid = ((8.0, 4), (8.0, 8), (4.0, 4), (16.0, 4), (1.0, 4))
         good = [(lists_for(shape.count, share), shape.dim // d) for share, d in grid if shape.dim % d == 0]
-        return [{"spec": spec} for spec in dict.fromkeys(["auto"] + [f"IVF{n},PQ{m}" for n, m in good])]
+        specs = ["auto"] + [f"IVF{n},PQ{m}" for n, m in good]
+        if shape.dim >= LONG:
+            specs.insert(2, f"IVF{lists_for(shape.count, 8.0)},RaBitQ")
+        return [{"spec": spec} for spec in dict.fromkeys(specs)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
