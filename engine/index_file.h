@@ -1,6 +1,6 @@
 /* index_file.h -- an index on disk.
  *
- * Everything is little-endian. The file is a header page and up to seven sections, each starting at a
+ * Everything is little-endian. The file is a header page and up to eight sections, each starting at a
  * multiple of 4096; bytes between them are 0.
  *
  *   offset size
@@ -21,9 +21,9 @@
  *       60    4  count: vectors
  *       64    4  points of the recall curve
  *       68   60  0
- *      128  168  seven times, in the order below: offset u64, length u64, XXH3-64 (seed 0) of
- *                those bytes u64; an absent section is all 0
- *      296 3792  0
+ *      128  192  eight times, in the order below: offset u64, length u64, XXH3-64 (seed 0) of those
+ *                bytes u64; an absent section is all 0
+ *      320 3768  0
  *     4088    8  XXH3-64 of bytes 0..4087
  *
  *   section    bytes
@@ -36,6 +36,8 @@
  *              ops.h has them: codes, bias, slots. What lies past the last entry is 0.
  *   vectors    f32 or f16 [count][dim]; or, each vector: scale f32, i8[dim], zeros up to a
  *              multiple of 4 bytes
+ *   groups     u32[groups + 1], ascending from 0 to nlist: group g is lists [g] .. [g + 1] - 1. Absent
+ *              where lists are few; where it is absent a search looks at every list.
  *
  * Saving writes "<path>.tmp", syncs it, renames it over <path> and syncs the folder: a crash leaves the old
  * file or the new one. Loading reads into owned memory, checks every number before it is used, and compares
@@ -60,6 +62,7 @@ enum sac_index_section {
     SAC_SECTION_ROTATION,
     SAC_SECTION_LISTS,
     SAC_SECTION_VECTORS,
+    SAC_SECTION_GROUPS,
     SAC_SECTION_COUNT
 };
 
@@ -84,7 +87,7 @@ typedef struct sac_index_header {
     struct {
         uint64_t offset, length, checksum;
     } sections[SAC_SECTION_COUNT];
-    uint8_t more_zeros[3792];
+    uint8_t more_zeros[3768];
     uint64_t checksum;
 } sac_index_header;
 

@@ -124,6 +124,14 @@ static sac_status read_spec(const struct reader *r, sac_index_spec *spec)
     return SAC_OK;
 }
 
+/* None, or of whole numbers, one more than there are groups; a group that holds no list is of no use. */
+static bool groups_are_possible(const sac_index_header *h, uint64_t lists)
+{
+    uint64_t length = h->sections[SAC_SECTION_GROUPS].length, numbers = length / sizeof(uint32_t);
+
+    return length == 0 || (length % sizeof(uint32_t) == 0 && numbers >= 2 && numbers <= lists + 1);
+}
+
 static sac_status check_lengths(const struct reader *r, const sac_index_spec *spec)
 {
     const sac_index_header *h = &r->header;
@@ -139,6 +147,7 @@ static sac_status check_lengths(const struct reader *r, const sac_index_spec *sp
         !section_is(h, SAC_SECTION_CENTROIDS, trained_lists, spec->coded_dim * sizeof(float)) ||
         !section_is(h, SAC_SECTION_CODEBOOK, codewords, spec->coded_dim * sizeof(float)) ||
         !section_is(h, SAC_SECTION_ROTATION, rotated ? spec->coded_dim : 0, h->dim * sizeof(float)) ||
+        !groups_are_possible(h, trained_lists) ||
         !section_is(h, SAC_SECTION_VECTORS, h->flags & SAC_FILE_VECTORS ? h->count : 0, vector_bytes))
         return damaged(r, "a section is not as long as it should be");
     return SAC_OK;
@@ -457,21 +466,52 @@ static sac_status get_lists(struct reader *r)
     return st == SAC_OK ? close_section(r, SAC_SECTION_LISTS) : st;
 }
 
+/* Groups of lists, as a piece of host memory. */
+static sac_status get_groups(struct reader *r, sac_ivf_learnt *learnt)
+{
+    uint32_t numbers = (uint32_t)(r->header.sections[SAC_SECTION_GROUPS].length / sizeof(uint32_t));
+    uint32_t *first = sac_workspace_host(r->ws, numbers, sizeof *first);
+    sac_status st;
+
+    open_section(r, SAC_SECTION_GROUPS);
+    if (numbers == 0)
+        return SAC_OK;
+    st = first == NULL ? sac_workspace_failure(r->ws) : get(r, first, numbers * sizeof *first);
+    if (st == SAC_OK)
+        st = close_section(r, SAC_SECTION_GROUPS);
+    for (uint32_t i = 1; st == SAC_OK && i < numbers; i++)
+        if (first[i] < first[i - 1])
+            st = damaged(r, "the groups of lists are out of order");
+    if (st == SAC_OK && (first[0] != 0 || first[numbers - 1] != r->header.nlist))
+        st = damaged(r, "the groups do not hold every list");
+    learnt->group_count = numbers - 1;
+    learnt->group_first = first;
+    return st;
+}
+
 static sac_status get_ivf(struct reader *r)
 {
     sac_index *index = r->index;
     float *centroids, *codebook, *rotation;
+    sac_ivf_learnt learnt = {0};
     sac_status st = get_floats(r, SAC_SECTION_CENTROIDS, &centroids);
 
     if (st == SAC_OK)
         st = get_floats(r, SAC_SECTION_CODEBOOK, &codebook);
     if (st == SAC_OK)
         st = get_floats(r, SAC_SECTION_ROTATION, &rotation);
+    if (st == SAC_OK)
+        st = get_groups(r, &learnt);
+    if (st != SAC_OK)
+        return st;
+    learnt.centroids = centroids;
+    learnt.codebook = codebook;
+    learnt.rotation = rotation;
     for (uint32_t s = 0; st == SAC_OK && s < index->shard_count; s++) {
         sac_shard *shard = &index->shards[s];
         st = sac_ivf_open(shard->device, index->dim, index->metric, &index->spec, &shard->ivf, r->err);
         if (st == SAC_OK)
-            st = sac_ivf_restore(shard->ivf, r->team.ws[s], centroids, codebook, rotation);
+            st = sac_ivf_restore(shard->ivf, r->team.ws[s], &learnt);
     }
     return st == SAC_OK ? get_lists(r) : st;
 }

@@ -241,6 +241,11 @@ static void put_ivf(struct writer *w)
         end_section(w, SAC_SECTION_ROTATION);
     }
     put_lists(w);
+    if (ivf->groups.count > 0) {
+        begin_section(w, SAC_SECTION_GROUPS);
+        put(w, ivf->groups.first, (ivf->groups.count + 1) * sizeof *ivf->groups.first);
+        end_section(w, SAC_SECTION_GROUPS);
+    }
 }
 
 /* The rows of a shard's page from local slot `first` on, on the host; NULL where that fails. */

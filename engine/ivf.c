@@ -74,6 +74,7 @@ void sac_ivf_close(sac_ivf *ivf)
         return;
     sac_lists_free(&ivf->lists);
     sac_rotation_close(&ivf->rotation);
+    sac_groups_close(&ivf->groups);
     sac_buffer_free(ivf->device, ivf->centroids);
     sac_buffer_free(ivf->device, ivf->centroid_norms);
     sac_buffer_free(ivf->device, ivf->codebook);
@@ -105,15 +106,15 @@ uint64_t sac_ivf_train_steps(const sac_index_spec *spec)
     return COARSE_ITERATIONS + spec->m + (spec->rotate ? SAC_OPQ_ROUNDS : 0);
 }
 
-/* Copies what is on the host to where searches read it, and derives the norms. */
-static sac_status set_centroids(sac_ivf *ivf, sac_workspace *ws, const float *centroids,
-                                const float *codebook)
+/* Copies what is on the host to where searches read it, and derives the rest. */
+static sac_status set_learnt(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_learnt *learnt)
 {
     size_t bytes = ivf->nlist * (size_t)ivf->coded_dim * sizeof(float);
-    sac_status st = sac_stream_upload(ws->stream, ivf->centroids, centroids, bytes);
+    sac_status st = sac_stream_upload(ws->stream, ivf->centroids, learnt->centroids, bytes);
 
     if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, ivf->codebook, codebook, codebook_count(&ivf->pq) * sizeof(float));
+        st = sac_stream_upload(ws->stream, ivf->codebook, learnt->codebook,
+                               codebook_count(&ivf->pq) * sizeof(float));
     if (st == SAC_OK)
         st = sac_run_norms(
             ws, &(struct sac_norms_args){
@@ -122,32 +123,36 @@ static sac_status set_centroids(sac_ivf *ivf, sac_workspace *ws, const float *ce
         st = sac_stream_download(ws->stream, ivf->norms, ivf->centroid_norms, ivf->nlist * sizeof(float));
     if (st == SAC_OK)
         st = sac_stream_wait(ws->stream);
-    return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "cannot set the centroids: %s", sac_status_text(st));
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "cannot set the centroids: %s", sac_status_text(st));
+    return sac_groups_open(&ivf->groups, ws, ivf->nlist, ivf->coded_dim, learnt->centroids, ivf->centroids,
+                           learnt->group_count, learnt->group_first);
 }
 
-sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const float *centroids, const float *codebook,
-                           const float *rotation)
+sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_learnt *learnt)
 {
     sac_status st =
-        sac_rotation_open(&ivf->rotation, ivf->device, ivf->dim, ivf->coded_dim, rotation, ws->err);
+        sac_rotation_open(&ivf->rotation, ivf->device, ivf->dim, ivf->coded_dim, learnt->rotation, ws->err);
 
-    return st == SAC_OK ? set_centroids(ivf, ws, centroids, codebook) : st;
+    return st == SAC_OK ? set_learnt(ivf, ws, learnt) : st;
 }
 
 sac_status sac_ivf_share(const sac_ivf *ivf, sac_workspace *ws, sac_ivf *other, sac_workspace *other_ws)
 {
+    sac_ivf_learnt learnt = {
+        .rotation = ivf->rotation.matrix, .group_count = ivf->groups.count, .group_first = ivf->groups.first};
     sac_span centroids, codebook;
     sac_status st;
 
     if (!sac_workspace_view(ws, ivf->centroids, ivf->nlist, ivf->coded_dim * sizeof(float), &centroids) ||
         !sac_workspace_view(ws, ivf->codebook, codebook_count(&ivf->pq), sizeof(float), &codebook))
         return sac_workspace_failure(ws);
+    learnt.centroids = centroids.host;
+    learnt.codebook = codebook.host;
     st = sac_span_fetch(ws, &centroids);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &codebook);
-    return st == SAC_OK
-               ? sac_ivf_restore(other, other_ws, centroids.host, codebook.host, ivf->rotation.matrix)
-               : st;
+    return st == SAC_OK ? sac_ivf_restore(other, other_ws, &learnt) : st;
 }
 
 /* What the quantizer is to code: up to `want` rows, evenly taken, minus their nearest centroid. */
@@ -209,14 +214,19 @@ static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n
 {
     sac_kmeans_params coarse = {
         .dim = ivf->dim, .k = ivf->nlist, .iterations = COARSE_ITERATIONS, .seed = seed, .balance = true};
+    uint32_t *group_first = sac_workspace_host(ws, sac_groups_most(ivf->nlist) + 1, sizeof *group_first);
+    sac_ivf_learnt learnt = {.group_first = group_first};
     sac_span centroids, codebook, residual, coded_centroids, coded_residual;
     size_t count;
     sac_status st;
 
-    if (!sac_workspace_span(ws, ivf->nlist, ivf->dim * sizeof(float), &centroids) ||
+    if (group_first == NULL || !sac_workspace_span(ws, ivf->nlist, ivf->dim * sizeof(float), &centroids) ||
         !sac_workspace_span(ws, codebook_count(&ivf->pq), sizeof(float), &codebook))
         return sac_workspace_failure(ws);
     st = sac_kmeans(ws, &coarse, n, x, &centroids, meter);
+    if (st == SAC_OK)
+        st = sac_groups_train(ws, seed + 3, ivf->nlist, ivf->dim, &centroids, &learnt.group_count,
+                              group_first);
     if (st == SAC_OK)
         st = residuals(ws, ivf->dim, ivf->nlist, n, x, &centroids, quantizer_sample(ivf->pq.nbits), &residual,
                        &count);
@@ -234,7 +244,11 @@ static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n
         st = sac_span_pull(ws, &coded_residual);
     if (st == SAC_OK)
         st = sac_pq_train(ws, &ivf->pq, PQ_ITERATIONS, seed + 2, count, &coded_residual, &codebook, meter);
-    return st == SAC_OK ? set_centroids(ivf, ws, coded_centroids.host, codebook.host) : st;
+    if (st != SAC_OK)
+        return st;
+    learnt.centroids = coded_centroids.host;
+    learnt.codebook = codebook.host;
+    return set_learnt(ivf, ws, &learnt);
 }
 
 sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n, const sac_span *x,
@@ -366,6 +380,7 @@ static sac_status probe(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_bat
 
     args.nprobes = setting(batch, batch->settings.device, NPROBES);
     args.needs = setting(batch, batch->settings.device, NEEDS);
+    sac_groups_give(&ivf->groups, &args);
     if (ivf->distance == SAC_DISTANCE_L2SQ)
         args.reaches = (const float *)setting(batch, batch->settings.device, REACHES);
     args.width = batch->width;
@@ -567,5 +582,6 @@ uint64_t sac_ivf_other_bytes(const sac_ivf *ivf)
 
     if (ivf->rotation.matrix != NULL)
         floats += 2 * (uint64_t)ivf->dim * ivf->coded_dim;
-    return floats * sizeof(float) + sac_lists_directory_bytes(&ivf->lists);
+    return floats * sizeof(float) + sac_groups_bytes(&ivf->groups, ivf->nlist, ivf->coded_dim) +
+           sac_lists_directory_bytes(&ivf->lists);
 }

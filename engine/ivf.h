@@ -14,6 +14,7 @@
 #ifndef SACCADE_IVF_H
 #define SACCADE_IVF_H
 
+#include "engine/groups.h"
 #include "engine/index_spec.h"
 #include "engine/lists.h"
 #include "engine/opq.h"
@@ -27,6 +28,7 @@ typedef struct sac_ivf {
     float *centroids;      /* device [nlist][coded_dim] */
     float *centroid_norms; /* device [nlist], squared */
     float *norms;          /* the same on the host */
+    sac_groups groups;
     float *codebook;       /* device [m][2^nbits][dsub] */
     sac_rotation rotation; /* identity where there is none */
     sac_lists lists;
@@ -49,9 +51,17 @@ uint64_t sac_ivf_train_steps(const sac_index_spec *spec);
 sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n, const sac_span *x,
                          bool rotate, sac_progress_meter *meter);
 
-/* Takes centroids, codebook and, where there is one, rotation as they were saved (host memory). */
-sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const float *centroids, const float *codebook,
-                           const float *rotation);
+/* What an index has learnt, in host memory. */
+typedef struct sac_ivf_learnt {
+    const float *centroids;      /* [nlist][coded_dim], the lists of a group together */
+    const float *codebook;       /* [m][2^nbits][dsub] */
+    const float *rotation;       /* [coded_dim][dim], or NULL */
+    uint32_t group_count;        /* 0: lists are not in groups */
+    const uint32_t *group_first; /* [group_count + 1], ascending from 0 to nlist */
+} sac_ivf_learnt;
+
+/* Takes it as it was saved. */
+sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_learnt *learnt);
 
 /* Gives another device's index of the same shape what this one has learnt; ws: a workspace of each. */
 sac_status sac_ivf_share(const sac_ivf *ivf, sac_workspace *ws, sac_ivf *other, sac_workspace *other_ws);

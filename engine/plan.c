@@ -40,8 +40,8 @@ static void plan_lists(const sac_index_spec *spec, uint32_t dim, uint64_t count,
         floats += 2 * (uint64_t)dim * spec->coded_dim;
     out->bytes_codes = pages * sac_page_bytes(&pq);
     /* Directory: a pointer a page, a page number in its chain (with room to grow), two numbers a list. */
-    out->bytes_other = floats * sizeof(float) + pages * (sizeof(void *) + 2 * sizeof(uint32_t)) +
-                       spec->nlist * sizeof(sac_list);
+    out->bytes_other = floats * sizeof(float) + sac_groups_plan(spec->nlist, spec->coded_dim) +
+                       pages * (sizeof(void *) + 2 * sizeof(uint32_t)) + spec->nlist * sizeof(sac_list);
     /* Positions; of each page the list it belongs to, and whether it is free. */
     out->bytes_host += count * sizeof(uint32_t) + pages * 2 * sizeof(uint32_t);
 }

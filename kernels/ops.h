@@ -252,6 +252,9 @@ typedef struct sac_probe {
     float base; /* added to every entry: |q|^2 - 2 q.c for L2, -q.c for the inner product */
 } sac_probe;
 
+/* Bytes behind rough rows that may be read, so that no row needs care. */
+#define SAC_ROUGH_SPARE 64u
+
 /* The lists that each query probes: the nearest by centroid, nearest first, nprobes[q] of them or those
  * within reach, and more until they hold needs[q] entries, at most `width`. held[q]: the entries they hold
  * (at most UINT32_MAX), so that the caller sees who needs more than `width`.
@@ -272,17 +275,21 @@ struct sac_probe_args {
     sac_distance distance;
     const float *centroids;      /* [nlist][dim] */
     const float *centroid_norms; /* [nlist], squared */
-    const void *rough;     /* the centroids again, as SAC_I8 rows [nlist] that rows_write made; NULL: none */
+    /* The centroids again, as SAC_I8 rows [nlist] that rows_write made, and SAC_ROUGH_SPARE bytes; NULL:
+     * none.
+     */
+    const void *rough;
     const sac_list *lists; /* [nlist] */
     uint32_t nlist;
-    uint32_t group_count;        /* 0: every list is looked at; the five below are NULL */
-    const uint32_t *group_first; /* [group_count + 1]: group g is lists group_first[g] .. group_first[g + 1] -
-                                  * 1; ascending from 0 to nlist. A group may be empty. */
-    const float *heads;          /* [group_count][dim]: the mean of a group's centroids */
-    const float *head_norms;     /* [group_count], squared */
-    const void *rough_heads;     /* the heads as SAC_I8 rows; there exactly where `rough` is */
-    const uint32_t *nprobes;     /* [query_count], 1..width */
-    const uint32_t *needs;       /* [query_count] */
+    uint32_t group_count; /* 0: every list is looked at; the five below are NULL */
+    /* [group_count + 1], ascending from 0 to nlist: group g is lists group_first[g] .. group_first[g + 1]
+     * - 1. It may be empty. */
+    const uint32_t *group_first;
+    const float *heads;      /* [group_count][dim]: the mean of a group's centroids */
+    const float *head_norms; /* [group_count], squared */
+    const void *rough_heads; /* the heads likewise; there exactly where `rough` is */
+    const uint32_t *nprobes; /* [query_count], 1..width */
+    const uint32_t *needs;   /* [query_count] */
     /* [query_count], >= 1, +inf: no limit; or NULL: no limit for all. L2 only. Probing stops before the first
      * list out of reach (reach.h), with nprobes[q] at the latest; not before the first of all, nor for a
      * query whose distance from that is 0, nor before needs[q] are met. */

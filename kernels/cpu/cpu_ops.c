@@ -41,6 +41,8 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->probe = sac_probe_avx512;
     ops->pq_table = sac_pq_table_avx512;
     ops->pq_scan = sac_pq_scan_avx512;
+    if (features & SAC_CPU_VNNI)
+        ops->probe = sac_probe_vnni;
     if (features & SAC_CPU_VBMI)
         ops->pq_scan = sac_pq_scan_vbmi;
     if ((features & SAC_CPU_BF16) && (features & SAC_CPU_AMX)) {

@@ -16,7 +16,9 @@ static inline __m512 pair_sums(__m512 a, __m512 b)
 /* Lane i of the result is the sum of sums[i]. */
 static inline __m512 fold16(__m512 sums[16])
 {
+#pragma GCC unroll 4
     for (int width = 8; width >= 1; width /= 2)
+#pragma GCC unroll 8
         for (int i = 0; i < width; i++)
             sums[i] = pair_sums(sums[2 * i], sums[2 * i + 1]);
     return sums[0];

@@ -10,6 +10,7 @@
  * read 31 KB, which is 1.5 us at the 20 GB/s that a core gets beyond L2. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/keys.h"
+#include "kernels/cpu/rough.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/reach.h"
 
@@ -24,19 +25,19 @@ struct worker {
     struct sac_reservoir near; /* [nlist] */
     float *head_distance;      /* [group_count] */
     const void **rows;         /* [BLOCK] */
+    struct sac_rough_query rough;
+};
+
+/* The instruction set's ways. */
+struct ways {
+    const struct sac_rows_kernels *rows;
+    const struct sac_rough_kernels *rough;
 };
 
 struct probe {
     const struct sac_probe_args *args;
-    const struct sac_rows_kernels *kernels;
+    struct ways ways;
     struct worker *workers;
-};
-
-/* How a query is to choose. */
-struct choice {
-    uint32_t k;  /* lists */
-    bool all;    /* whether it looks beyond the nearest groups */
-    float reach; /* +inf: no limit */
 };
 
 static uint32_t worker_count(const sac_device *d, const struct sac_probe_args *a)
@@ -44,11 +45,17 @@ static uint32_t worker_count(const sac_device *d, const struct sac_probe_args *a
     return a->query_count > TASK_QUERIES ? d->threads : 1;
 }
 
+static size_t part_count(const struct sac_probe_args *a)
+{
+    return a->rough != NULL ? a->dim + SAC_ROUGH_STEP : 0;
+}
+
 size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a)
 {
     size_t each = 2 * sac_scratch_size(a->nlist, sizeof(float)) +
                   sac_scratch_size(2 * (size_t)a->nlist, sizeof(uint64_t)) +
-                  sac_scratch_size(a->group_count, sizeof(float)) + sac_scratch_size(BLOCK, sizeof(void *));
+                  sac_scratch_size(a->group_count, sizeof(float)) + sac_scratch_size(BLOCK, sizeof(void *)) +
+                  sac_scratch_size(part_count(a), sizeof(int16_t));
 
     return sac_scratch_size(d->threads, sizeof(struct worker)) + worker_count(d, a) * each;
 }
@@ -61,15 +68,22 @@ static bool worker_take(sac_stream *s, const struct sac_probe_args *a, struct wo
     w->near.keys = sac_scratch_take(s, 2 * (size_t)a->nlist, sizeof *w->near.keys);
     w->head_distance = sac_scratch_take(s, a->group_count, sizeof *w->head_distance);
     w->rows = sac_scratch_take(s, BLOCK, sizeof *w->rows);
+    w->rough.parts = sac_scratch_take(s, part_count(a), sizeof(int16_t));
     return w->near.distance != NULL && w->near.index != NULL && w->near.keys != NULL &&
-           w->head_distance != NULL && w->rows != NULL;
+           w->head_distance != NULL && w->rows != NULL && w->rough.parts != NULL;
 }
 
 /* ---- comparing -------------------------------------------------------------------------------------- */
 
-/* out[i]: the distance to row first + i of an f32 matrix. */
-static void distances(const struct probe *p, struct worker *w, const float *query, const float *matrix,
-                      uint32_t first, uint32_t count, float *out)
+/* Centroids or heads. */
+struct matrix {
+    const float *rows, *norms;
+    const void *rough;
+};
+
+/* out[i]: the exact distance to row index[i]. */
+static void exact_distances(const struct probe *p, struct worker *w, const float *query,
+                            const uint32_t *index, uint32_t count, float *out)
 {
     const struct sac_probe_args *a = p->args;
 
@@ -77,17 +91,42 @@ static void distances(const struct probe *p, struct worker *w, const float *quer
         uint32_t rows = count - i < BLOCK ? count - i : BLOCK;
 
         for (uint32_t r = 0; r < rows; r++)
-            w->rows[r] = matrix + (size_t)(first + i + r) * a->dim;
-        p->kernels->distances(query, w->rows, rows, a->dim, SAC_F32, a->distance, out + i);
+            w->rows[r] = a->centroids + (size_t)index[i + r] * a->dim;
+        p->ways.rows->distances(query, w->rows, rows, a->dim, SAC_F32, a->distance, out + i);
+    }
+}
+
+/* out[i]: how far row first + i is, by rough rows where there are any, less |q|^2 then. */
+static void distances(const struct probe *p, struct worker *w, const float *query,
+                      const struct matrix *matrix, uint32_t first, uint32_t count, float *out)
+{
+    const struct sac_probe_args *a = p->args;
+    bool l2 = a->distance == SAC_DISTANCE_L2SQ;
+
+    if (matrix->rough != NULL) {
+        const unsigned char *rows = matrix->rough;
+
+        p->ways.rough->distances(&w->rough, rows + first * sac_row_bytes(SAC_I8, a->dim), count, a->dim,
+                                 l2 ? matrix->norms + first : NULL, out);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i += BLOCK) {
+        uint32_t rows = count - i < BLOCK ? count - i : BLOCK;
+
+        for (uint32_t r = 0; r < rows; r++)
+            w->rows[r] = matrix->rows + (size_t)(first + i + r) * a->dim;
+        p->ways.rows->distances(query, w->rows, rows, a->dim, SAC_F32, a->distance, out + i);
     }
 }
 
 static void compare_lists(const struct probe *p, struct worker *w, const float *query, uint32_t first,
                           uint32_t end)
 {
+    const struct sac_probe_args *a = p->args;
+    const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
     struct sac_reservoir *near = &w->near;
 
-    distances(p, w, query, p->args->centroids, first, end - first, near->distance + near->count);
+    distances(p, w, query, &centroids, first, end - first, near->distance + near->count);
     for (uint32_t list = first; list < end; list++)
         near->index[near->count++] = list;
 }
@@ -104,18 +143,14 @@ static uint32_t take_nearest_group(float *head_distance, uint32_t group_count)
     return nearest;
 }
 
-static void compare(const struct probe *p, struct worker *w, size_t q, bool all)
+static void compare_nearest_groups(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
+    const struct matrix heads = {a->heads, a->head_norms, a->rough_heads};
     const float *query = a->queries + q * a->dim;
-    uint32_t wanted = all ? a->nlist : sac_probe_compared(a->nlist, a->nprobes[q]);
+    uint32_t wanted = sac_probe_compared(a->nlist, a->nprobes[q]);
 
-    w->near.count = 0;
-    if (all) {
-        compare_lists(p, w, query, 0, a->nlist);
-        return;
-    }
-    distances(p, w, query, a->heads, 0, a->group_count, w->head_distance);
+    distances(p, w, query, &heads, 0, a->group_count, w->head_distance);
     while (w->near.count < wanted) {
         uint32_t group = take_nearest_group(w->head_distance, a->group_count);
 
@@ -126,12 +161,14 @@ static void compare(const struct probe *p, struct worker *w, size_t q, bool all)
 /* ---- choosing --------------------------------------------------------------------------------------- */
 
 /* Leaves the keys of the k nearest, ascending; returns how many there are. */
-static uint32_t choose(const struct probe *p, struct worker *w, uint32_t k)
+static uint32_t choose(const struct probe *p, struct worker *w, const float *query, uint32_t k)
 {
     struct sac_reservoir *near = &w->near;
 
     near->k = k;
-    sac_reservoir_prune(near, p->kernels->sieve, 0.0f, 0.0f);
+    sac_reservoir_prune(near, p->ways.rows->sieve, 0.0f, 0.0f);
+    if (p->args->rough != NULL)
+        exact_distances(p, w, query, near->index, near->count, near->distance);
     for (uint32_t i = 0; i < near->count; i++)
         near->keys[i] = sac_key(near->distance[i], near->index[i]);
     k = k < near->count ? k : near->count;
@@ -181,16 +218,23 @@ static void take(const struct sac_probe_args *a, size_t q, const uint64_t *keys,
 static void probe_query(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
+    const float *query = a->queries + q * a->dim;
     float reach = a->reaches != NULL ? a->reaches[q] : INFINITY;
     bool all = a->group_count == 0;
 
     assert(a->nprobes[q] >= 1 && a->nprobes[q] <= a->width && reach >= 1);
+    if (a->rough != NULL)
+        p->ways.rough->prepare(query, a->dim, &w->rough);
     for (uint32_t k = a->nprobes[q];;) {
         uint32_t compared;
 
-        compare(p, w, q, all);
+        w->near.count = 0;
+        if (all)
+            compare_lists(p, w, query, 0, a->nlist);
+        else
+            compare_nearest_groups(p, w, q);
         compared = w->near.count;
-        take(a, q, w->near.keys, choose(p, w, k), reach);
+        take(a, q, w->near.keys, choose(p, w, query, k), reach);
         if (a->held[q] >= a->needs[q] || (all && k == a->width))
             return;
         all = all || k >= compared || k == a->width;
@@ -207,16 +251,16 @@ static void probe_task(void *context, uint32_t task, uint32_t worker)
         probe_query(p, &p->workers[worker], q);
 }
 
-static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a,
-                            const struct sac_rows_kernels *kernels)
+static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a, struct ways ways)
 {
-    struct probe p = {.args = a, .kernels = kernels};
+    struct probe p = {.args = a, .ways = ways};
     uint32_t workers = worker_count(s->device, a);
 
     if (a->query_count == 0)
         return SAC_OK;
     assert(a->width >= 1 && a->width <= a->nlist);
     assert(a->reaches == NULL || a->distance == SAC_DISTANCE_L2SQ);
+    assert((a->rough != NULL) == (a->rough_heads != NULL) || a->group_count == 0);
     sac_scratch_reset(s);
     p.workers = sac_scratch_take(s, s->device->threads, sizeof *p.workers);
     if (p.workers == NULL)
@@ -233,10 +277,15 @@ static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a,
 
 sac_status sac_probe_avx2(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, &sac_rows_avx2);
+    return probe_run(s, a, (struct ways){&sac_rows_avx2, &sac_rough_avx2});
 }
 
 sac_status sac_probe_avx512(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, &sac_rows_avx512);
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_avx512});
+}
+
+sac_status sac_probe_vnni(sac_stream *s, const struct sac_probe_args *a)
+{
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_vnni});
 }

@@ -39,6 +39,7 @@ SAC_SPECIALIZE __m512 distances16(const float *query, const void *const rows[16]
     __m512 sums[16];
     uint32_t d = 0;
 
+#pragma GCC unroll 16
     for (int i = 0; i < 16; i++)
         sums[i] = _mm512_setzero_ps();
     for (; d + 16 <= dim; d += 16) {

@@ -106,11 +106,14 @@ static void probe_make_groups(struct kernel_data *data, float *centroids)
 
 static const void *rough_rows(struct kernel_data *data, const float *rows, size_t n)
 {
-    uint32_t dim = data->c->dim;
-    float *copy = kernel_block(data, n * dim, sizeof *copy);
+    size_t bytes = n * sac_row_bytes(SAC_I8, data->c->dim);
+    float *copy = kernel_block(data, n * data->c->dim, sizeof *copy);
+    unsigned char *rough = kernel_block(data, bytes + SAC_ROUGH_SPARE, 1);
 
-    memcpy(copy, rows, n * dim * sizeof *copy);
-    return kernel_paged_rows(data, copy, n, dim, (uint32_t)n + 1, SAC_I8)[0];
+    memcpy(copy, rows, n * data->c->dim * sizeof *copy);
+    memset(rough, 0x7f, bytes + SAC_ROUGH_SPARE);
+    memcpy(rough, kernel_paged_rows(data, copy, n, data->c->dim, (uint32_t)n + 1, SAC_I8)[0], bytes);
+    return rough;
 }
 
 /* What a query needs is little, what most lists hold, or more than there is. */
