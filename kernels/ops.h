@@ -23,6 +23,8 @@
 
 #include "kernels/device.h"
 
+#include <math.h>
+
 /* SAC_I8 is a format of stored rows, which are finite: an f32 scale, then dim signed bytes, padded with zeros
  * to a multiple of 4; component d is scale * byte[d]. Written are scale = max |x| / 127 and x[d] / scale
  * rounded to the nearest, ties to even, within -127..127; zeros where the scale is 0. */
@@ -275,15 +277,14 @@ struct sac_probe_args {
     sac_distance distance;
     const float *centroids;      /* [nlist][dim] */
     const float *centroid_norms; /* [nlist], squared */
-    /* The centroids again, as SAC_I8 rows [nlist] that rows_write made, and SAC_ROUGH_SPARE bytes; NULL:
-     * none.
+    /* The centroids again, as SAC_I8 rows [nlist] that rows_write made, and SAC_ROUGH_SPARE bytes; or NULL.
      */
     const void *rough;
     const sac_list *lists; /* [nlist] */
     uint32_t nlist;
-    uint32_t group_count; /* 0: every list is looked at; the five below are NULL */
-    /* [group_count + 1], ascending from 0 to nlist: group g is lists group_first[g] .. group_first[g + 1]
-     * - 1. It may be empty. */
+    uint32_t group_count; /* 0: every list is looked at; the next four are NULL */
+    /* [group_count + 1], ascending from 0 to nlist: a group's first list, and that of the next one. Groups
+     * may be empty. */
     const uint32_t *group_first;
     const float *heads;      /* [group_count][dim]: the mean of a group's centroids */
     const float *head_norms; /* [group_count], squared */
@@ -300,10 +301,13 @@ struct sac_probe_args {
     uint32_t *held;    /* [query_count] */
 };
 
-/* Lists that a query which probes so many of nlist is compared with, at least, where they are in groups. */
+/* Lists that a query which probes so many of nlist is compared with, at least, where they are in groups: by a
+ * model of a million SIFT descriptors in 1000, 2000, 4000 and 8192 lists and 2 sqrt(nlist) groups, so many
+ * that of the true neighbours in the lists that it would probe else it loses 0.5 %. */
 static inline uint32_t sac_probe_compared(uint32_t nlist, uint32_t nprobe)
 {
-    uint32_t wanted = 256 + 4 * nprobe;
+    float few = powf((float)nlist, 0.7f) * (0.7f + 0.34f * log2f((float)(nprobe > 4 ? nprobe : 4)));
+    uint32_t wanted = few > 2.0f * (float)nprobe ? (uint32_t)few : 2 * nprobe;
 
     return wanted < nlist ? wanted : nlist;
 }
