@@ -12,7 +12,7 @@ struct sac_ask {
     char **images;
     size_t image_count;
     struct sac_texts ids, vectors; /* vectors: FILE or FILE:ROW */
-    uint32_t k, nprobe;            /* nprobe 0: by recall */
+    uint32_t k, nprobe, depth;     /* nprobe, depth 0: by recall */
     float recall;                  /* 0: the default */
     float threshold;               /* -INFINITY: none */
     bool exact;

@@ -19,6 +19,7 @@ static sac_query query_of(const struct sac_ask *ask)
     query.k = ask->k;
     query.recall = ask->recall;
     query.nprobe = ask->nprobe;
+    query.depth = ask->depth;
     query.exact = ask->exact;
     query.score_threshold = ask->threshold;
     return query;

@@ -31,7 +31,7 @@ static void begin_request(struct request *r, const struct sac_ask *ask, bool pic
 
     msgpack_sbuffer_init(&r->bytes);
     msgpack_packer_init(&r->pack, &r->bytes, msgpack_sbuffer_write);
-    msgpack_pack_map(&r->pack, 4 + (size_t)ask->exact + (ask->nprobe > 0) + by_recall +
+    msgpack_pack_map(&r->pack, 4 + (size_t)ask->exact + (ask->nprobe > 0) + (ask->depth > 0) + by_recall +
                                    isfinite(ask->threshold) + crop);
     pack_text(&r->pack, "collection");
     pack_text(&r->pack, ask->local.name);
@@ -46,6 +46,10 @@ static void begin_request(struct request *r, const struct sac_ask *ask, bool pic
     if (ask->nprobe > 0) {
         pack_text(&r->pack, "nprobe");
         msgpack_pack_uint32(&r->pack, ask->nprobe);
+    }
+    if (ask->depth > 0) { /* a multiple of k, which is rounded up there */
+        pack_text(&r->pack, "oversampling");
+        msgpack_pack_double(&r->pack, fmax((ask->depth - 0.5) / ask->k, 1));
     }
     if (by_recall) {
         pack_text(&r->pack, "recall");

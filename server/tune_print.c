@@ -84,16 +84,11 @@ static void print_next(const struct sac_tune_ask *ask, const sac_tune_input *inp
     if (best->ask > 0)
         printf(" --recall %.3f", (double)best->ask);
     else if (best->nprobe > 0)
-        printf(" --nprobe %u", best->nprobe);
+        printf(" --nprobe %u --depth %u", best->nprobe, best->depth);
     printf(" -k %u\n", input->params.k);
     if (best->ask > 0)
-        printf(
-            "  from a program: recall=%.3f; without a measured index, nprobe=%u and depth=%u (on the wire, "
-            "oversampling %.3g)\n",
-            (double)best->ask, best->nprobe, best->depth, (double)best->depth / input->params.k);
-    else if (best->nprobe > 0)
-        printf("  from a program: nprobe=%u and depth=%u (on the wire, oversampling %.3g)\n", best->nprobe,
-               best->depth, (double)best->depth / input->params.k);
+        printf("  without a measured curve: nprobe %u and depth %u (on the wire, oversampling %.3g)\n",
+               best->nprobe, best->depth, (double)best->depth / input->params.k);
     putchar('\n');
 }
 

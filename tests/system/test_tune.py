@@ -35,7 +35,8 @@ def test_what_is_chosen_can_be_built_and_asked(saccade, base, tmp_path):
 
     folder = tmp_path / "v.sac"
     saccade("build", base, "--data", folder, "--metric", "l2", "--index", best["index"])
-    how = ["--recall", best["ask"]] if best["ask"] else ["--nprobe", best["nprobe"]] if best["nprobe"] else []
+    how = ["--nprobe", best["nprobe"], "--depth", best["depth"]] if best["nprobe"] else []
+    how = ["--recall", best["ask"]] if best["ask"] else how
     hits = saccade("query", "--vector", f"{base}:7", "--data", folder, "--json", *how).lines()
     assert hits[0]["id"] == 7
 
@@ -96,3 +97,13 @@ def test_vectors_that_cannot_be_tuned_with_are_refused(saccade, base, tmp_path):
     assert "8 components" in saccade("tune", base, "--queries", tmp_path / "short.npy", "-q", code=1).err
     assert "no/such.npy" in saccade("tune", "no/such.npy", "-q", code=1).err
     assert "--metric goes with a vector file" in saccade("tune", "--metric", "ip", code=2).err
+
+
+def test_a_setting_finds_the_same_here_and_on_a_server(saccade, serving, base, tmp_path):
+    folder = tmp_path / "s.sac"
+    saccade("build", base, "--data", folder, "--index", "IVF32,PQ2x4")
+    ask = ["query", "--vector", f"{base}:7", "--json", "-k", 7, "--nprobe", 6]
+    here = [saccade(*ask, "--depth", depth, "--data", folder).lines() for depth in (7, 33, 400)]
+    assert here[0] != here[2]  # such short codes need candidates
+    with serving(folder) as server:
+        assert [saccade(*ask, "--depth", depth, "--connect", server.address).lines() for depth in (7, 33, 400)] == here
