@@ -8,7 +8,9 @@
 #define BATCH_LEAST 16u
 #define BATCH_MOST 4096u
 #define TRIES 64
-#define SECONDS_MAX 0.3 /* in all; a batch that was begun is finished */
+#define TURNS_LEAST 2
+#define SECONDS_LEAST 0.005 /* a batch is searched for, so that small ones have more turns */
+#define SECONDS_MAX 0.3     /* in all; a batch that was begun is finished */
 
 /* Vectors of the first shard, drawn evenly, in the place of queries; hardly ever one that was deleted. */
 static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t n, sac_span *x)
@@ -26,9 +28,10 @@ static sac_status draw_queries(const sac_index *index, sac_workspace *ws, size_t
     return sac_vectors_read(&index->shards[0].vectors, ws, n, slots, x->device);
 }
 
-/* Time of one search of n queries; the second of two, so that memory and scratch are there. */
+/* Time of a search of n queries: the less of two, since the first may find memory that is not there yet, or
+ * caches that hold what the other schedule reads. */
 static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t n, const sac_span *x,
-                              const sac_ivf_query *queries, sac_schedule schedule, double *out)
+                              const sac_ivf_query *queries, sac_schedule schedule, double *least)
 {
     sac_status st = SAC_OK;
 
@@ -46,33 +49,50 @@ static sac_status time_search(const sac_index *index, sac_workspace *ws, size_t 
             st = sac_ivf_submit(sac_index_ivf(index), ws, &batch);
         if (st == SAC_OK)
             st = sac_workspace_wait(ws);
-        *out = sac_clock() - start;
+        *least = fmin(*least, sac_clock() - start);
         sac_workspace_restore(ws, mark);
     }
     return st;
 }
 
-/* The point between the last batch that query-major won and the first that list-major won. Nothing is shared
- * where lists meet less than one query each, so no such batch is timed. */
+/* Time of a search of n queries list-major by that of one query-major: by turns, the least of each, because
+ * the machine may do other things meanwhile. */
+static sac_status time_both(const sac_index *index, sac_workspace *ws, size_t n, const sac_span *x,
+                            const sac_ivf_query *queries, double *out)
+{
+    double began = sac_clock(), by_query = INFINITY, by_list = INFINITY;
+    sac_status st = SAC_OK;
+
+    for (int turn = 0; st == SAC_OK && (turn < TURNS_LEAST || sac_clock() - began < SECONDS_LEAST); turn++) {
+        st = time_search(index, ws, n, x, queries, SAC_QUERY_MAJOR, &by_query);
+        if (st == SAC_OK)
+            st = time_search(index, ws, n, x, queries, SAC_LIST_MAJOR, &by_list);
+    }
+    *out = by_list / by_query;
+    return st;
+}
+
+/* Where the two are even, between the last batch that query-major won and the first that list-major won.
+ * Nothing is shared where lists meet less than one query each, so no such batch is timed. */
 static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size_t most, const sac_span *x,
                                  const sac_ivf_query *queries, float *out)
 {
     float probed =
         (float)queries[0].nprobe / (float)sac_index_ivf(index)->nlist; /* queries a list, of one query */
-    double began = sac_clock();
+    double began = sac_clock(), ratio = 2, before; /* 2: of batches too small to be timed */
     sac_status st = SAC_OK;
 
     for (size_t n = BATCH_LEAST; n <= most; n *= 2) {
-        double by_query, by_list;
         if ((float)n * probed < 1)
             continue;
-        st = time_search(index, ws, n, x, queries, SAC_QUERY_MAJOR, &by_query);
-        if (st == SAC_OK)
-            st = time_search(index, ws, n, x, queries, SAC_LIST_MAJOR, &by_list);
+        before = ratio;
+        st = time_both(index, ws, n, x, queries, &ratio);
         if (st != SAC_OK)
             break;
-        *out = (float)n * probed * (by_list < by_query ? sqrtf(0.5f) : sqrtf(2));
-        if (by_list < by_query || sac_clock() - began > SECONDS_MAX)
+        *out = (float)n * probed * sqrtf(2);
+        if (ratio < 1) /* from n/2, where they were even there, to n, where they are here */
+            *out = (float)n * probed * (float)exp2(-log(ratio) / (log(ratio) - log(before)));
+        if (ratio < 1 || sac_clock() - began > SECONDS_MAX)
             break;
     }
     return st == SAC_DEVICE_MEMORY ? SAC_OK : st; /* such batches are cut anyway */
