@@ -21,8 +21,9 @@
 
 enum {
     RUN_PAGES = SAC_FILTER_ROWS / SAC_PAGE_ROWS, /* of a list, scanned at a time */
+    RUNS = 64,                                   /* looked up at a time, of any lists */
     SPLIT_PAGES = 64,                            /* of a task when a query is split: 4096 entries */
-    PREFETCH_BYTES = 512,                        /* of a page's codes; the rest comes by itself */
+    PREFETCH_BYTES = 1024,                       /* of a page's codes; the rest comes by itself */
     EXACT_LANES = SAC_PQ_EXACT_LANES,
 };
 
@@ -179,37 +180,76 @@ static void make_room(const struct scan *scan, size_t q, const struct sac_pq_byt
     r->threshold += 2.0f * bytes->error + slop(bytes) * fabsf(r->threshold);
 }
 
+/* ---- pages ------------------------------------------------------------------------------------------ */
+
+/* Neighbouring pages of a list that are scanned together. */
+struct run {
+    unsigned char *pages[RUN_PAGES];
+    uint32_t count, probe, first; /* page `first` of the list on */
+};
+
+/* Where a scan through a query's probes is: the next page, and how many it has to go. */
+struct walk {
+    uint32_t probe, page;
+    size_t left;
+};
+
+static uint32_t probe_pages(const struct sac_pq_scan_args *a, size_t q, uint32_t p)
+{
+    return sac_page_count(a->pool.lists[query_probes(a, q)[p].list].row_count);
+}
+
+/* Pages first..end-1 of the query's probes, counted through all probes in order. */
+static struct walk walk_from(const struct sac_pq_scan_args *a, size_t q, size_t first, size_t end)
+{
+    struct walk walk = {.left = end - first};
+
+    while (first > 0 && walk.probe < a->probe_counts[q] && first >= probe_pages(a, q, walk.probe))
+        first -= probe_pages(a, q, walk.probe++);
+    walk.page = (uint32_t)first;
+    return walk;
+}
+
+/* The next runs of the walk, at most RUNS. Lists, chains and page numbers are read for all of them here, one
+ * after another, so that the processor waits for many of them at once. */
+static uint32_t runs_find(const struct sac_pq_scan_args *a, size_t q, struct walk *walk, struct run *runs)
+{
+    uint32_t found = 0;
+
+    while (found < RUNS && walk->left > 0 && walk->probe < a->probe_counts[q]) {
+        const sac_list *list = &a->pool.lists[query_probes(a, q)[walk->probe].list];
+        uint32_t left = sac_page_count(list->row_count) - walk->page;
+        struct run *run = &runs[found];
+
+        if (left == 0) {
+            walk->probe++;
+            walk->page = 0;
+            continue;
+        }
+        *run = (struct run){
+            .count = left < RUN_PAGES ? left : RUN_PAGES, .probe = walk->probe, .first = walk->page};
+        run->count = run->count < walk->left ? run->count : (uint32_t)walk->left;
+        for (uint32_t i = 0; i < run->count; i++)
+            run->pages[i] = a->pool.pages[a->pool.chains[list->first + run->first + i]];
+        walk->page += run->count;
+        walk->left -= run->count;
+        found++;
+    }
+    return found;
+}
+
 /* Always inlined: gcc finds that a function which only prefetches has no effect, and leaves out the call. */
-SAC_SPECIALIZE void prefetch_page(const sac_pq_shape *pq, unsigned char *page)
+SAC_SPECIALIZE void prefetch_run(const sac_pq_shape *pq, const struct run *run)
 {
     size_t bytes = sac_page_code_bytes(pq);
 
     bytes = bytes < PREFETCH_BYTES ? bytes : PREFETCH_BYTES;
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(page + i);
-    for (size_t i = 0; i < SAC_PAGE_ROWS; i += 16)
-        __builtin_prefetch(sac_page_bias(pq, page) + i);
-}
-
-/* Up to RUN_PAGES pages of a list from one on. */
-SAC_SPECIALIZE void prefetch_run(const sac_list_pool *pool, const sac_list *list, uint32_t first)
-{
-    uint32_t pages = sac_page_count(list->row_count);
-
-    for (uint32_t i = first; i < pages && i < first + RUN_PAGES; i++)
-        prefetch_page(&pool->pq, pool->pages[pool->chains[list->first + i]]);
-}
-
-/* What will be scanned after the run that ends before page `next` of the query's p-th list. */
-SAC_SPECIALIZE void prefetch_next(const struct sac_pq_scan_args *a, size_t q, uint32_t p, uint32_t next)
-{
-    const sac_probe *probes = query_probes(a, q);
-    const sac_list *list = &a->pool.lists[probes[p].list];
-
-    if (next < sac_page_count(list->row_count))
-        prefetch_run(&a->pool, list, next);
-    else if (p + 1 < a->probe_counts[q])
-        prefetch_run(&a->pool, &a->pool.lists[probes[p + 1].list], 0);
+    for (uint32_t p = 0; p < run->count; p++) {
+        for (size_t i = 0; i < bytes; i += 64)
+            __builtin_prefetch(run->pages[p] + i);
+        for (size_t i = 0; i < SAC_PAGE_ROWS; i += 16)
+            __builtin_prefetch(sac_page_bias(pq, run->pages[p]) + i);
+    }
 }
 
 /* Takes the entries from `first` on out of the reservoir again that the query may not find. They have only
@@ -230,51 +270,44 @@ static void drop_hidden(const sac_list_pool *pool, const sac_list *list, struct 
     r->count = kept;
 }
 
-/* Scans `count` pages, at most RUN_PAGES, of the query's p-th list from page `first` on. */
 static void scan_run(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
-                     uint32_t p, uint32_t first, uint32_t count)
+                     const struct run *run)
 {
     const struct sac_pq_scan_args *a = scan->args;
-    const sac_probe *probe = &query_probes(a, q)[p];
+    const sac_probe *probe = &query_probes(a, q)[run->probe];
     const sac_list *list = &a->pool.lists[probe->list];
     const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
-    uint32_t row = first * SAC_PAGE_ROWS, rows = list->row_count - row, before;
-    unsigned char *pages[RUN_PAGES];
+    uint32_t row = run->first * SAC_PAGE_ROWS, rows = list->row_count - row, before;
 
     if (!sac_reservoir_has_room(&w->r))
         make_room(scan, q, bytes, &w->r);
-    for (uint32_t i = 0; i < count; i++)
-        pages[i] = a->pool.pages[a->pool.chains[list->first + first + i]];
-    scan->kernels->distances(bytes, pages, count, probe->base + bytes->offset, w->distance);
+    scan->kernels->distances(bytes, run->pages, run->count, probe->base + bytes->offset, w->distance);
     before = w->r.count;
-    rows = rows < count * SAC_PAGE_ROWS ? rows : count * SAC_PAGE_ROWS;
+    rows = rows < run->count * SAC_PAGE_ROWS ? rows : run->count * SAC_PAGE_ROWS;
     scan->kernels->sieve->filter(&w->r, w->distance, rows, row, NULL);
     if (filter != NULL)
         drop_hidden(&a->pool, list, &w->r, before, filter);
     for (uint32_t i = before; i < w->r.count; i++)
-        w->r.tag[i] = p;
+        w->r.tag[i] = run->probe;
 }
 
-/* Scans pages first..end-1 of the query's probes, counted through all probes in order. */
-static void scan_pages(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
-                       size_t first, size_t end)
+static void scan_walk(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes, struct worker *w,
+                      struct walk walk)
 {
-    const struct sac_pq_scan_args *a = scan->args;
-    size_t before = 0; /* pages of the probes before this one */
+    struct run runs[RUNS];
+    uint32_t count;
 
-    for (uint32_t p = 0; p < a->probe_counts[q] && before < end; p++) {
-        uint32_t pages = sac_page_count(a->pool.lists[query_probes(a, q)[p].list].row_count), count;
-        uint32_t at = first > before ? (uint32_t)(first - before) : 0,
-                 past = pages < end - before ? pages : (uint32_t)(end - before);
-
-        for (; at < past; at += count) {
-            count = past - at < RUN_PAGES ? past - at : RUN_PAGES;
-            prefetch_next(a, q, p, at + count);
-            scan_run(scan, q, bytes, w, p, at, count);
+    while ((count = runs_find(scan->args, q, &walk, runs)) > 0) {
+        prefetch_run(&bytes->pq, &runs[0]);
+        for (uint32_t i = 0; i < count; i++) {
+            if (i + 1 < count)
+                prefetch_run(&bytes->pq, &runs[i + 1]);
+            scan_run(scan, q, bytes, w, &runs[i]);
         }
-        before += pages;
     }
 }
+
+/* ---- queries ---------------------------------------------------------------------------------------- */
 
 /* Leaves exact keys of what may be among the nearest in r->keys; returns how many. */
 static uint32_t finish(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
@@ -305,7 +338,7 @@ static void scan_query(void *context, uint32_t task, uint32_t worker)
 
     start(scan, task, w);
     bytes_make(scan, task, w);
-    scan_pages(scan, task, &w->bytes, w, 0, SIZE_MAX);
+    scan_walk(scan, task, &w->bytes, w, walk_from(a, task, 0, SIZE_MAX));
     count = finish(scan, task, &w->bytes, &w->r);
     sac_keys_write(w->r.keys, count, a->depths[task], a->out_distance + (size_t)task * a->depth_stride,
                    a->out_slot + (size_t)task * a->depth_stride);
@@ -315,8 +348,10 @@ static void scan_part(void *context, uint32_t task, uint32_t worker)
 {
     const struct scan *scan = context;
 
-    scan_pages(scan, scan->query, scan->bytes, &scan->workers[worker], (size_t)task * SPLIT_PAGES,
-               (size_t)(task + 1) * SPLIT_PAGES);
+    size_t first = (size_t)task * SPLIT_PAGES;
+
+    scan_walk(scan, scan->query, scan->bytes, &scan->workers[worker],
+              walk_from(scan->args, scan->query, first, first + SPLIT_PAGES));
 }
 
 static size_t query_pages(const struct sac_pq_scan_args *a, size_t q)
@@ -324,7 +359,7 @@ static size_t query_pages(const struct sac_pq_scan_args *a, size_t q)
     size_t pages = 0;
 
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
-        pages += sac_page_count(a->pool.lists[query_probes(a, q)[p].list].row_count);
+        pages += probe_pages(a, q, p);
     return pages;
 }
 
