@@ -169,15 +169,13 @@ static sac_status append_share(sac_index *index, sac_workspace *ws, uint32_t sha
     return st;
 }
 
-/* Takes back what some of the shards have. */
-static void withdraw(sac_index *index, const sac_team *team, const struct share *shares)
+/* Takes back what the first `count` shards have. */
+static void withdraw(sac_index *index, uint32_t count, const struct share *shares)
 {
-    for (uint32_t s = 0; s < team->count; s++) {
-        sac_ivf *ivf = index->shards[s].ivf;
-        for (size_t i = 0; ivf != NULL && i < shares[s].n; i++)
-            if (sac_lists_holds(&ivf->lists, shares[s].slots[i]))
-                (void)sac_lists_remove(&ivf->lists, team->ws[s], shares[s].slots[i]);
-    }
+    for (uint32_t s = 0; s < count; s++)
+        if (index->shards[s].ivf != NULL)
+            sac_lists_withdraw(&index->shards[s].ivf->lists, shares[s].n, shares[s].entries.list,
+                               shares[s].slots);
 }
 
 /* Makes coded rows visible. Locked for writing. */
@@ -185,17 +183,20 @@ static sac_status append(sac_index *index, const sac_team *team, size_t n, const
                          const struct share *shares)
 {
     sac_status st = sac_labels_reserve(&index->labels, n, labels, team->ws[0]->err);
+    uint32_t done = 0;
 
     if (st != SAC_OK)
         return st;
     for (size_t i = 0; i < n; i++)
         (void)sac_labels_insert(&index->labels, labels[i]);
-    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
-        st = append_share(index, team->ws[s], s, &shares[s]);
+    while (st == SAC_OK && done < team->count) {
+        st = append_share(index, team->ws[done], done, &shares[done]);
+        done += st == SAC_OK;
+    }
     if (st == SAC_OK)
         st = finish_change(index, team, SAC_OK);
     if (st != SAC_OK) {
-        withdraw(index, team, shares);
+        withdraw(index, done, shares);
         remove_labels(index, n, labels);
         st = finish_change(index, team, st);
     }
@@ -254,11 +255,22 @@ static sac_status delete_labels(sac_index *index, const sac_team *team, size_t n
     return st;
 }
 
+/* What is needed to take chunks back that were added already: then there may be no memory for it. */
+static sac_status know_positions(sac_index *index, const sac_team *team)
+{
+    sac_status st = SAC_OK;
+
+    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
+        if (index->shards[s].ivf != NULL)
+            st = sac_lists_know_positions(&index->shards[s].ivf->lists, team->ws[s]->err);
+    return st;
+}
+
 static sac_status add(sac_index *index, const sac_team *team, size_t n, const float *vectors,
                       const uint64_t *labels, sac_progress_meter *meter)
 {
     size_t done = 0, chunk = sac_index_chunk_rows(index), removed;
-    sac_status st = SAC_OK;
+    sac_status st = n > chunk ? know_positions(index, team) : SAC_OK;
 
     while (st == SAC_OK && done < n) {
         size_t rows = n - done < chunk ? n - done : chunk;
@@ -266,7 +278,7 @@ static sac_status add(sac_index *index, const sac_team *team, size_t n, const fl
         sac_team_reset(team);
         if (st == SAC_DEVICE_MEMORY && rows > CHUNK_ROWS_LEAST) { /* again, with half as many */
             chunk = rows / 2;
-            st = SAC_OK;
+            st = know_positions(index, team);
             continue;
         }
         if (st != SAC_OK) {

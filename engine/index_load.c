@@ -27,6 +27,7 @@ struct reader {
     sac_index *index; /* being made */
     sac_team team;
     sac_workspace *ws; /* the first of the team */
+    uint64_t *listed;  /* a bit for every vector: a list had it */
 };
 
 static sac_status damaged(const struct reader *r, const char *what)
@@ -271,9 +272,14 @@ static sac_status check_page(const struct reader *r, unsigned char *page, uint32
         seen |= page[i];
     if ((seen & high) != 0)
         return damaged(r, "a code is beyond its codebook");
-    for (uint32_t i = 0; i < rows; i++)
-        if (sac_page_slots(pq, page)[i] >= r->header.count)
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t slot = sac_page_slots(pq, page)[i];
+        if (slot >= r->header.count)
             return damaged(r, "a list holds a vector that is not there");
+        if ((r->listed[slot / 64] >> slot % 64 & 1) != 0)
+            return damaged(r, "a vector is in the lists twice");
+        r->listed[slot / 64] |= UINT64_C(1) << slot % 64;
+    }
     return all_finite(sac_page_bias(pq, page), rows) ? SAC_OK : damaged(r, "a norm in a list is not finite");
 }
 
@@ -434,10 +440,6 @@ static sac_status finish_lists(struct reader *r)
 {
     sac_status st = SAC_OK;
 
-    /* As many entries as vectors, and none without: every vector once. */
-    for (uint32_t slot = 0; st == SAC_OK && slot < r->header.count; slot++)
-        if (!sac_lists_holds(lists_of(r, slot % r->team.count), slot / r->team.count))
-            st = damaged(r, "a vector is in no list");
     for (uint32_t s = 0; st == SAC_OK && s < r->team.count; s++)
         st = sac_lists_sync(lists_of(r, s), r->team.ws[s]);
     return st == SAC_OK ? sac_team_wait(&r->team) : st;
@@ -457,8 +459,15 @@ static sac_status get_lists(struct reader *r)
     }
     if (st == SAC_OK && r->left != pages * sac_page_bytes(&sac_index_ivf(r->index)->pq))
         st = damaged(r, "the lists are not as long as they say");
-    if (st == SAC_OK && total != r->header.count)
+    if (st == SAC_OK && total != r->header.count) /* each is there once: see check_page() */
         st = damaged(r, "the lists do not hold every vector once");
+    if (st == SAC_OK) {
+        size_t words = (size_t)r->header.count / 64 + 1;
+        r->listed = sac_workspace_host(r->ws, words, sizeof *r->listed);
+        st = r->listed == NULL ? sac_workspace_failure(r->ws) : SAC_OK;
+        if (st == SAC_OK)
+            memset(r->listed, 0, words * sizeof *r->listed);
+    }
     if (st == SAC_OK)
         st = get_all_lists(r, sizes);
     if (st == SAC_OK)

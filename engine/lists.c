@@ -220,12 +220,16 @@ static sac_status extend(sac_lists *lists, sac_workspace *ws, uint32_t list)
 
 /* ---- entries ---------------------------------------------------------------------------------------- */
 
+/* Where entry `row` of a list is. */
+static uint32_t position_of(const sac_lists *lists, uint32_t list, uint32_t row)
+{
+    return sac_lists_chain(lists, list)[row / SAC_PAGE_ROWS] * SAC_PAGE_ROWS + row % SAC_PAGE_ROWS;
+}
+
 /* Where the last entry of a list is. */
 static uint32_t last_position(const sac_lists *lists, uint32_t list)
 {
-    uint32_t last = sac_lists_rows(lists, list) - 1;
-
-    return sac_lists_chain(lists, list)[last / SAC_PAGE_ROWS] * SAC_PAGE_ROWS + last % SAC_PAGE_ROWS;
+    return position_of(lists, list, sac_lists_rows(lists, list) - 1);
 }
 
 static void set_rows(sac_lists *lists, uint32_t list, uint32_t rows)
@@ -269,26 +273,56 @@ static uint32_t slot_at(const sac_lists *lists, uint32_t position)
 
 static void note(sac_lists *lists, uint32_t slot, uint32_t position)
 {
-    lists->position[slot] = position;
+    if (lists->position != NULL)
+        lists->position[slot] = position;
     if (lists->slots != NULL)
         lists->slots[position] = slot;
 }
 
-static sac_status reserve_positions(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *slots)
+static sac_status grow_positions(sac_lists *lists, size_t wanted, sac_error *err)
 {
-    size_t wanted = 0, capacity;
+    size_t capacity = wanted + wanted / 4 + 64;
 
-    for (size_t i = 0; i < n; i++)
-        wanted = slots[i] >= wanted ? (size_t)slots[i] + 1 : wanted;
     if (wanted <= lists->slot_capacity)
         return SAC_OK;
-    capacity = wanted + wanted / 4 + 64;
     if (!grow(&lists->position, capacity, sizeof *lists->position))
-        return sac_fail(ws->err, SAC_NO_MEMORY, "no memory for the positions of %zu vectors", capacity);
+        return sac_fail(err, SAC_NO_MEMORY, "no memory for the positions of %zu vectors", capacity);
     memset(lists->position + lists->slot_capacity, 0xff,
            (capacity - lists->slot_capacity) * sizeof(uint32_t));
     lists->slot_capacity = capacity;
     return SAC_OK;
+}
+
+static sac_status reserve_positions(sac_lists *lists, size_t n, const uint32_t *slots, sac_error *err)
+{
+    size_t wanted = 0;
+
+    if (lists->position == NULL)
+        return SAC_OK;
+    for (size_t i = 0; i < n; i++)
+        wanted = slots[i] >= wanted ? (size_t)slots[i] + 1 : wanted;
+    return grow_positions(lists, wanted, err);
+}
+
+sac_status sac_lists_know_positions(sac_lists *lists, sac_error *err)
+{
+    size_t wanted = 1;
+    sac_status st;
+
+    if (lists->position != NULL)
+        return SAC_OK;
+    for (uint32_t l = 0; l < lists->nlist; l++)
+        for (uint32_t row = 0; row < sac_lists_rows(lists, l); row++) {
+            uint32_t slot = slot_at(lists, position_of(lists, l, row));
+            wanted = slot >= wanted ? (size_t)slot + 1 : wanted;
+        }
+    st = grow_positions(lists, wanted, err);
+    for (uint32_t l = 0; st == SAC_OK && l < lists->nlist; l++)
+        for (uint32_t row = 0; row < sac_lists_rows(lists, l); row++) {
+            uint32_t position = position_of(lists, l, row);
+            lists->position[slot_at(lists, position)] = position;
+        }
+    return st;
 }
 
 static sac_status write_entries(sac_lists *lists, sac_workspace *ws, size_t n, const uint8_t *codes,
@@ -322,7 +356,7 @@ sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const
         !sac_workspace_span(ws, n, sizeof(uint32_t), &positions))
         return sac_workspace_failure(ws);
     memcpy(given.host, slots, given.bytes);
-    st = reserve_positions(lists, ws, n, slots);
+    st = reserve_positions(lists, n, slots, ws->err);
     while (st == SAC_OK && claimed < n) {
         st = claim(lists, ws, index[claimed], (uint32_t *)positions.host + claimed);
         claimed += st == SAC_OK;
@@ -332,8 +366,7 @@ sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const
     for (size_t i = 0; st == SAC_OK && i < n; i++)
         note(lists, slots[i], ((const uint32_t *)positions.host)[i]);
     if (st != SAC_OK) {
-        while (claimed > 0)
-            drop_last(lists, index[--claimed]);
+        sac_lists_withdraw(lists, claimed, index, slots);
         (void)sac_lists_sync(lists, ws); /* the first failure is the one to tell */
     }
     return st;
@@ -347,7 +380,7 @@ static sac_status claim_loaded(sac_lists *lists, sac_workspace *ws, uint32_t lis
 
     for (uint32_t at = 0, count; st == SAC_OK && at < rows; at += count) {
         count = rows - at < SAC_PAGE_ROWS ? rows - at : SAC_PAGE_ROWS;
-        st = reserve_positions(lists, ws, count, sac_page_slots(&lists->pq, pages));
+        st = reserve_positions(lists, count, sac_page_slots(&lists->pq, pages), ws->err);
         if (st == SAC_OK)
             st = extend(lists, ws, list);
         if (st == SAC_OK)
@@ -409,18 +442,27 @@ uint32_t sac_lists_neighbours(const sac_lists *lists, uint32_t list, uint32_t fi
     return count;
 }
 
-uint32_t sac_lists_of(const sac_lists *lists, uint32_t slot)
+void sac_lists_withdraw(sac_lists *lists, size_t n, const uint32_t *index, const uint32_t *slots)
 {
-    return lists->page_list[lists->position[slot] / SAC_PAGE_ROWS];
+    for (size_t i = n; i-- > 0;) {
+        if (lists->position != NULL)
+            lists->position[slots[i]] = SAC_NO_POSITION;
+        drop_last(lists, index[i]);
+    }
 }
 
 sac_status sac_lists_remove(sac_lists *lists, sac_workspace *ws, uint32_t slot)
 {
-    uint32_t hole = lists->position[slot], list = sac_lists_of(lists, slot);
-    uint32_t last = last_position(lists, list), moved = slot_at(lists, last);
-    sac_status st = SAC_OK;
+    sac_status st = sac_lists_know_positions(lists, ws->err);
+    uint32_t hole, list, last, moved;
 
-    assert(hole != SAC_NO_POSITION);
+    if (st != SAC_OK)
+        return st;
+    assert(slot < lists->slot_capacity && lists->position[slot] != SAC_NO_POSITION);
+    hole = lists->position[slot];
+    list = lists->page_list[hole / SAC_PAGE_ROWS];
+    last = last_position(lists, list);
+    moved = slot_at(lists, last);
     if (last != hole)
         st =
             sac_run_list_move(ws, &(struct sac_list_move_args){

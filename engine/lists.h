@@ -6,8 +6,8 @@
  * that outgrows its piece moves to one twice as large.
  *
  * The directory - pages, chains, lists - is what scans read, so it is mirrored on the device (mirror.h). The
- * host also keeps, for every slot, its position (page * SAC_PAGE_ROWS + line), and what slot each position
- * holds. Changes are put on the stream and not waited for.
+ * host also keeps what slot each position (page * SAC_PAGE_ROWS + line) holds and, once something was
+ * removed, the position of every slot. Changes are put on the stream and not waited for.
  */
 #ifndef SACCADE_LISTS_H
 #define SACCADE_LISTS_H
@@ -36,8 +36,8 @@ typedef struct sac_lists {
     uint32_t page_count, page_capacity, free_count;
     void **slabs; /* device memory, many pages each */
     uint32_t slab_count, slab_capacity;
-    /* by slot: */
-    uint32_t *position; /* SAC_NO_POSITION where there is none */
+    /* by slot, from the first removal on: */
+    uint32_t *position; /* SAC_NO_POSITION where there is none; NULL: not known yet */
     size_t slot_capacity;
 } sac_lists;
 
@@ -58,7 +58,14 @@ sac_status sac_lists_reserve(sac_lists *lists, sac_workspace *ws, uint32_t pages
 sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
                           unsigned char *pages);
 
-/* Removes the entry of a slot. No search may run until sac_lists_sync(). */
+/* Takes back what was appended last, with the same arguments. No search may run until sac_lists_sync(). */
+void sac_lists_withdraw(sac_lists *lists, size_t n, const uint32_t *index, const uint32_t *slots);
+
+/* Finds where every slot's entry is, which nothing but removing asks for: 4 bytes a slot. SAC_NO_MEMORY. */
+sac_status sac_lists_know_positions(sac_lists *lists, sac_error *err);
+
+/* Removes the entry of a slot, which has one. No search may run until sac_lists_sync(). Once positions are
+ * known it needs no memory. */
 sac_status sac_lists_remove(sac_lists *lists, sac_workspace *ws, uint32_t slot);
 
 /* Brings the device's directory up to date. */
@@ -66,15 +73,6 @@ sac_status sac_lists_sync(sac_lists *lists, sac_workspace *ws);
 
 /* What scans read. */
 sac_list_pool sac_lists_pool(const sac_lists *lists);
-
-/* Whether a slot has an entry. */
-static inline bool sac_lists_holds(const sac_lists *lists, uint32_t slot)
-{
-    return slot < lists->slot_capacity && lists->position[slot] != SAC_NO_POSITION;
-}
-
-/* The list that holds a slot. */
-uint32_t sac_lists_of(const sac_lists *lists, uint32_t slot);
 
 /* n * sum(size^2) / (sum size)^2: 1 is even, 2 means that a search reads twice as much as it would then. */
 double sac_lists_imbalance(const sac_lists *lists);

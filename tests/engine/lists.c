@@ -53,29 +53,40 @@ static unsigned char *page_of(struct training *t, const sac_lists *lists, uint32
     return span.host;
 }
 
+/* Entry `row` of a list is what its slot should hold. */
+static void check_entry(struct training *t, const sac_lists *lists, const struct entry *entries,
+                        uint32_t list, uint32_t row)
+{
+    uint32_t number = sac_lists_chain(lists, list)[row / SAC_PAGE_ROWS], line = row % SAC_PAGE_ROWS, slot;
+    unsigned char *page = page_of(t, lists, number);
+    const struct entry *e;
+
+    slot = sac_page_slots(&lists->pq, page)[line];
+    assert_true(slot < SLOTS);
+    e = &entries[slot];
+    assert_true(e->held);
+    assert_int_equal(e->list, list);
+    assert_true(sac_page_bias(&lists->pq, page)[line] == e->bias);
+    for (uint32_t j = 0; j < M; j++)
+        assert_int_equal(sac_page_code(&lists->pq, page, line, j), e->codes[j]);
+    if (lists->position != NULL)
+        assert_int_equal(lists->position[slot], number * SAC_PAGE_ROWS + line);
+    sac_workspace_reset(t->ws);
+}
+
 static void check(struct training *t, sac_lists *lists, const struct entry *entries)
 {
     uint32_t held[NLIST] = {0};
     size_t pages = 0;
 
     assert_ok(sac_lists_sync(lists, t->ws));
-    for (uint32_t slot = 0; slot < SLOTS; slot++) {
-        const struct entry *e = &entries[slot];
-        if (!e->held)
-            continue;
-        uint32_t line = lists->position[slot] % SAC_PAGE_ROWS;
-        unsigned char *page = page_of(t, lists, lists->position[slot] / SAC_PAGE_ROWS);
-        held[e->list]++;
-        assert_int_equal(sac_lists_of(lists, slot), e->list);
-        assert_int_equal(sac_page_slots(&lists->pq, page)[line], slot);
-        assert_true(sac_page_bias(&lists->pq, page)[line] == e->bias);
-        for (uint32_t j = 0; j < M; j++)
-            assert_int_equal(sac_page_code(&lists->pq, page, line, j), e->codes[j]);
-        sac_workspace_reset(t->ws);
-    }
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        held[entries[slot].list] += entries[slot].held;
     for (uint32_t l = 0; l < NLIST; l++) {
         assert_int_equal(sac_lists_rows(lists, l), held[l]);
         pages += sac_page_count(held[l]);
+        for (uint32_t row = 0; row < held[l]; row++)
+            check_entry(t, lists, entries, l, row);
     }
     assert_int_equal(pages + lists->free_count, lists->page_count);
     check_mirrors(t, lists);
