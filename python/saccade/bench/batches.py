@@ -48,7 +48,10 @@ def main() -> int:
     paths = [folder / f"{stem}.json", folder / f"{stem}.md"]
     paths[0].write_text(report.dumps(results))
     paths[1].write_text(markdown(results))
-    paths += plots.draw_batches(results, folder / f"{stem}.svg")
+    drawn = plots.draw_batches(results, folder / f"{stem}.svg")
+    if not drawn:
+        say("no plot: matplotlib is not installed")
+    paths += drawn
     print(paths[1].read_text())
     say(f"written: {' '.join(map(str, paths))}")
     return 0

@@ -11,8 +11,9 @@ from .base import Engine, Params, Shape, Singles, Unavailable, ladder, lists_for
 
 
 class Scann(Engine):
-    """Leaves: near 2 and 1 times sqrt(n); with points spilled to a second leaf (SOAR) where the metric is ip, as ScaNN
-    allows it there. Codes of 2 dimensions each; anisotropic loss where the metric is ip."""
+    """Leaves: near 2 and 1 times sqrt(n), and 8 times that with their centroids in bytes; with points spilled to a
+    second leaf (SOAR) where the metric is ip, as ScaNN allows it there. Codes of 2 dimensions each; anisotropic loss
+    where the metric is ip."""
 
     name = "scann"
     package = "scann"
@@ -31,11 +32,12 @@ class Scann(Engine):
     def builds(cls, shape: Shape) -> list[Params]:
         leaves = dict.fromkeys(lists_for(shape.count, share) for share in (2.0, 1.0))
         builds = [{"leaves": n, "dims_per_block": 2, "soar": 0.0} for n in leaves]
+        builds.append({**builds[0], "leaves": lists_for(shape.count, 8.0), "byte_centroids": True})
         return ([{**builds[0], "soar": 1.5}] if shape.metric == "ip" else []) + builds
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return [{"leaves": n, "reorder": r} for n in ladder(4, min(256, build["leaves"])) for r in (30, 60, 120, 240)]
+        return [{"leaves": n, "reorder": r} for n in ladder(4, min(384, build["leaves"])) for r in (30, 60, 120, 240)]
 
     @classmethod
     def tiny(cls, vectors: NDArray[np.float32], metric: str) -> Scann:
@@ -54,7 +56,8 @@ class Scann(Engine):
     def build(self, base: NDArray[np.float32], metric: str, params: Params, threads: int) -> None:
         spill = {"soar_lambda": params["soar"], "overretrieve_factor": 2.0} if params["soar"] else {}
         builder = self._builder(np.asarray(base), metric).set_n_training_threads(threads).tree(
-            num_leaves=params["leaves"], num_leaves_to_search=16, training_sample_size=min(len(base), 250_000), **spill
+            num_leaves=params["leaves"], num_leaves_to_search=16, training_sample_size=min(len(base), 250_000),
+            quantize_centroids=params.get("byte_centroids", False), **spill
         )  # fmt: skip
         loss = 0.2 if metric == "ip" else float("nan")  # the anisotropic loss is of inner products
         builder = builder.score_ah(params["dims_per_block"], anisotropic_quantization_threshold=loss)
