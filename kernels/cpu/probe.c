@@ -21,10 +21,12 @@ enum {
     TASK_QUERIES = 8,
 };
 
+#define ROUGH_ERROR 4e-3f /* of rough distances, as a share of |q|^2: several times what they are off by */
+
 struct worker {
-    struct sac_reservoir near; /* [nlist] */
-    float *head_distance;      /* [group_count] */
-    const void **rows;         /* [BLOCK] */
+    struct sac_reservoir lists;  /* [nlist] */
+    struct sac_reservoir groups; /* [group_count] */
+    const void **rows;           /* [BLOCK] */
     struct sac_rough_query rough;
 };
 
@@ -50,27 +52,35 @@ static size_t part_count(const struct sac_probe_args *a)
     return a->rough != NULL ? a->dim + SAC_ROUGH_STEP : 0;
 }
 
+static size_t candidates_scratch(uint32_t n)
+{
+    return 2 * sac_scratch_size(n, sizeof(float)) + sac_scratch_size(2 * (size_t)n, sizeof(uint64_t));
+}
+
 size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a)
 {
-    size_t each = 2 * sac_scratch_size(a->nlist, sizeof(float)) +
-                  sac_scratch_size(2 * (size_t)a->nlist, sizeof(uint64_t)) +
-                  sac_scratch_size(a->group_count, sizeof(float)) + sac_scratch_size(BLOCK, sizeof(void *)) +
-                  sac_scratch_size(part_count(a), sizeof(int16_t));
+    size_t each = candidates_scratch(a->nlist) + candidates_scratch(a->group_count) +
+                  sac_scratch_size(BLOCK, sizeof(void *)) + sac_scratch_size(part_count(a), sizeof(int16_t));
 
     return sac_scratch_size(d->threads, sizeof(struct worker)) + worker_count(d, a) * each;
 }
 
+static bool candidates_take(sac_stream *s, uint32_t n, struct sac_reservoir *r)
+{
+    *r = (struct sac_reservoir){.capacity = n};
+    r->distance = sac_scratch_take(s, n, sizeof *r->distance);
+    r->index = sac_scratch_take(s, n, sizeof *r->index);
+    r->keys = sac_scratch_take(s, 2 * (size_t)n, sizeof *r->keys);
+    return r->distance != NULL && r->index != NULL && r->keys != NULL;
+}
+
 static bool worker_take(sac_stream *s, const struct sac_probe_args *a, struct worker *w)
 {
-    w->near = (struct sac_reservoir){.capacity = a->nlist};
-    w->near.distance = sac_scratch_take(s, a->nlist, sizeof *w->near.distance);
-    w->near.index = sac_scratch_take(s, a->nlist, sizeof *w->near.index);
-    w->near.keys = sac_scratch_take(s, 2 * (size_t)a->nlist, sizeof *w->near.keys);
-    w->head_distance = sac_scratch_take(s, a->group_count, sizeof *w->head_distance);
+    if (!candidates_take(s, a->nlist, &w->lists) || !candidates_take(s, a->group_count, &w->groups))
+        return false;
     w->rows = sac_scratch_take(s, BLOCK, sizeof *w->rows);
     w->rough.parts = sac_scratch_take(s, part_count(a), sizeof(int16_t));
-    return w->near.distance != NULL && w->near.index != NULL && w->near.keys != NULL &&
-           w->head_distance != NULL && w->rows != NULL && w->rough.parts != NULL;
+    return w->rows != NULL && w->rough.parts != NULL;
 }
 
 /* ---- comparing -------------------------------------------------------------------------------------- */
@@ -119,62 +129,128 @@ static void distances(const struct probe *p, struct worker *w, const float *quer
     }
 }
 
-static void compare_lists(const struct probe *p, struct worker *w, const float *query, uint32_t first,
-                          uint32_t end)
+/* Adds rows first..end-1 to the candidates. */
+static void compare(const struct probe *p, struct worker *w, const float *query, const struct matrix *matrix,
+                    uint32_t first, uint32_t end, struct sac_reservoir *to)
 {
-    const struct sac_probe_args *a = p->args;
-    const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
-    struct sac_reservoir *near = &w->near;
+    uint32_t *index = to->index + to->count;
 
-    distances(p, w, query, &centroids, first, end - first, near->distance + near->count);
-    for (uint32_t list = first; list < end; list++)
-        near->index[near->count++] = list;
+    distances(p, w, query, matrix, first, end - first, to->distance + to->count);
+    for (uint32_t i = 0; i < end - first; i++)
+        index[i] = first + i;
+    to->count += end - first;
 }
 
-/* The group whose head is nearest, which is not met again; equal distances: the smaller one. */
-static uint32_t take_nearest_group(float *head_distance, uint32_t group_count)
+/* The keys of the k nearest candidates and of what ties with them, ascending; returns how many there are. */
+static uint32_t sort_nearest(const struct probe *p, struct sac_reservoir *r, uint32_t k)
 {
-    uint32_t nearest = 0;
+    r->k = k;
+    sac_reservoir_prune(r, p->ways.rows->sieve, 0.0f, 0.0f);
+    for (uint32_t i = 0; i < r->count; i++)
+        r->keys[i] = sac_key(r->distance[i], r->index[i]);
+    sac_keys_sort(r->keys, r->count);
+    return r->count;
+}
 
-    for (uint32_t g = 1; g < group_count; g++)
-        if (head_distance[g] < head_distance[nearest])
-            nearest = g;
-    head_distance[nearest] = INFINITY;
-    return nearest;
+/* How many of the nearest groups hold so many lists; their keys are the first. */
+static uint32_t find_groups(const struct probe *p, struct worker *w, const float *query, uint32_t wanted)
+{
+    const struct sac_probe_args *a = p->args;
+    const struct matrix heads = {a->heads, a->head_norms, a->rough_heads};
+    uint32_t k = (uint32_t)((uint64_t)wanted * a->group_count / a->nlist * 5 / 4) + 4;
+
+    for (;; k *= 2) {
+        uint32_t found, taken = 0, held = 0;
+
+        k = k < a->group_count ? k : a->group_count;
+        w->groups.count = 0;
+        compare(p, w, query, &heads, 0, a->group_count, &w->groups);
+        found = sort_nearest(p, &w->groups, k);
+        for (; taken < found && held < wanted; taken++) {
+            uint32_t group = sac_key_index(w->groups.keys[taken]);
+
+            held += a->group_first[group + 1] - a->group_first[group];
+        }
+        if (held >= wanted || k == a->group_count)
+            return taken;
+    }
 }
 
 static void compare_nearest_groups(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
-    const struct matrix heads = {a->heads, a->head_norms, a->rough_heads};
+    const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
     const float *query = a->queries + q * a->dim;
-    uint32_t wanted = sac_probe_compared(a->nlist, a->nprobes[q]);
+    uint32_t count = find_groups(p, w, query, sac_probe_compared(a->nlist, a->nprobes[q]));
 
-    distances(p, w, query, &heads, 0, a->group_count, w->head_distance);
-    while (w->near.count < wanted) {
-        uint32_t group = take_nearest_group(w->head_distance, a->group_count);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t group = sac_key_index(w->groups.keys[i]);
 
-        compare_lists(p, w, query, a->group_first[group], a->group_first[group + 1]);
+        compare(p, w, query, &centroids, a->group_first[group], a->group_first[group + 1], &w->lists);
     }
+}
+
+static void compare_all(const struct probe *p, struct worker *w, size_t q)
+{
+    const struct sac_probe_args *a = p->args;
+    const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
+
+    compare(p, w, a->queries + q * a->dim, &centroids, 0, a->nlist, &w->lists);
 }
 
 /* ---- choosing --------------------------------------------------------------------------------------- */
 
-/* Leaves the keys of the k nearest, ascending; returns how many there are. */
-static uint32_t choose(const struct probe *p, struct worker *w, const float *query, uint32_t k)
+static uint32_t count_up_to(const struct sac_reservoir *r, float distance)
 {
-    struct sac_reservoir *near = &w->near;
+    uint32_t count = 0;
 
-    near->k = k;
-    sac_reservoir_prune(near, p->ways.rows->sieve, 0.0f, 0.0f);
-    if (p->args->rough != NULL)
-        exact_distances(p, w, query, near->index, near->count, near->distance);
-    for (uint32_t i = 0; i < near->count; i++)
-        near->keys[i] = sac_key(near->distance[i], near->index[i]);
-    k = k < near->count ? k : near->count;
-    sac_keys_select(near->keys, near->count, k);
-    sac_keys_sort(near->keys, k);
-    return k;
+    for (uint32_t i = 0; i < r->count; i++)
+        count += r->distance[i] <= distance;
+    return count;
+}
+
+/* Drops lists that are out of reach although their rough distances, which are less than the true ones by
+ * query_norm, may be off by `error`. From a number of lists that are within reach at most follows a distance
+ * up to which all are, from that a number that there are at least, and from that a distance beyond which none
+ * is: three rounds of this end close enough. */
+static void drop_far(const struct probe *p, struct sac_reservoir *r, float reach, float query_norm,
+                     float error)
+{
+    float nearest = r->distance[0], limit;
+    uint32_t most = r->count;
+
+    for (uint32_t i = 1; i < r->count; i++)
+        nearest = fminf(nearest, r->distance[i]);
+    nearest += query_norm;
+    if (nearest <= error) /* it may be 0: no limit */
+        return;
+    limit = reach * reach * (nearest + error);
+    for (int round = 0; round < 3; round++) {
+        float within = limit * powf((float)most, -0.2f) - error - query_norm;
+        uint32_t least = count_up_to(r, within);
+
+        r->threshold = fmaxf(within, limit * powf((float)(least + 1), -0.2f) + error - query_norm);
+        most = count_up_to(r, r->threshold);
+    }
+    p->ways.rows->sieve->drop(r);
+}
+
+/* Leaves the keys of the k nearest, ascending; returns how many there are. Those out of reach may be missing.
+ */
+static uint32_t choose(const struct probe *p, struct worker *w, const float *query, uint32_t k, float reach)
+{
+    struct sac_reservoir *lists = &w->lists;
+    uint32_t found;
+
+    if (p->args->rough != NULL) {
+        lists->k = k;
+        sac_reservoir_prune(lists, p->ways.rows->sieve, 0.0f, 0.0f);
+        if (isfinite(reach))
+            drop_far(p, lists, reach, w->rough.norm, ROUGH_ERROR * w->rough.norm);
+        exact_distances(p, w, query, lists->index, lists->count, lists->distance);
+    }
+    found = sort_nearest(p, lists, k);
+    return found < k ? found : k;
 }
 
 /* How many of the lists are within reach; those beyond it are the last. */
@@ -219,7 +295,7 @@ static void probe_query(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
     const float *query = a->queries + q * a->dim;
-    float reach = a->reaches != NULL ? a->reaches[q] : INFINITY;
+    float reach = a->reaches != NULL ? a->reaches[q] : INFINITY, choose_by = reach;
     bool all = a->group_count == 0;
 
     assert(a->nprobes[q] >= 1 && a->nprobes[q] <= a->width && reach >= 1);
@@ -228,15 +304,19 @@ static void probe_query(const struct probe *p, struct worker *w, size_t q)
     for (uint32_t k = a->nprobes[q];;) {
         uint32_t compared;
 
-        w->near.count = 0;
+        w->lists.count = 0;
         if (all)
-            compare_lists(p, w, query, 0, a->nlist);
+            compare_all(p, w, q);
         else
             compare_nearest_groups(p, w, q);
-        compared = w->near.count;
-        take(a, q, w->near.keys, choose(p, w, query, k), reach);
-        if (a->held[q] >= a->needs[q] || (all && k == a->width))
+        compared = w->lists.count;
+        take(a, q, w->lists.keys, choose(p, w, query, k, choose_by), reach);
+        if (a->held[q] >= a->needs[q] || (all && k == a->width && isinf(choose_by)))
             return;
+        if (isfinite(choose_by)) {
+            choose_by = INFINITY;
+            continue;
+        }
         all = all || k >= compared || k == a->width;
         k = k < a->width / 2 ? 2 * k : a->width;
     }

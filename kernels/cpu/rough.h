@@ -13,11 +13,12 @@ enum { SAC_ROUGH_STEP = 64 }; /* a query is padded with zeros to a multiple of t
 struct sac_rough_query {
     void *parts; /* [dim, padded] of the kernels' own; aligned, room for two bytes each */
     float scale; /* a component is scale * part */
+    float norm;  /* |query|^2, about */
     int32_t sum; /* of all parts */
 };
 
 struct sac_rough_kernels {
-    /* Fills parts, scale and sum. */
+    /* Fills all but the pointer. */
     void (*prepare)(const float *query, uint32_t dim, struct sac_rough_query *out);
     /* out[i] = norms[i] - 2 <query, row i>, or - <query, row i> where norms is NULL; i < n. Up to 64 bytes
      * behind the rows are read. */

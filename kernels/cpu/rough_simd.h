@@ -5,7 +5,7 @@ static void prepare(const float *query, uint32_t dim, struct sac_rough_query *ou
     uint32_t padded = (dim + SAC_ROUGH_STEP - 1) / SAC_ROUGH_STEP * SAC_ROUGH_STEP;
     part *restrict parts = out->parts;
     float largest = 0.0f, scale;
-    int32_t sum = 0;
+    int32_t sum = 0, squares = 0;
 
     for (uint32_t d = 0; d < dim; d++)
         largest = fabsf(query[d]) > largest ? fabsf(query[d]) : largest;
@@ -15,9 +15,11 @@ static void prepare(const float *query, uint32_t dim, struct sac_rough_query *ou
 
         parts[d] = (part)whole;
         sum += whole;
+        squares += whole * whole;
     }
     for (uint32_t d = dim; d < padded; d++)
         parts[d] = 0;
     out->scale = largest / 127.0f;
+    out->norm = out->scale * out->scale * (float)squares;
     out->sum = sum;
 }
