@@ -11,7 +11,9 @@
 
 #include "engine/workspace.h"
 
-#define SAC_GROUPS_LISTS_MIN 1024u /* fewer lists are not worth grouping */
+/* Fewer lists are not worth grouping: what is spared, a microsecond, is spent on probing more lists in place
+ * of the few that a group hides. */
+#define SAC_GROUPS_LISTS_MIN 2048u
 
 typedef struct sac_groups {
     sac_device *device;

@@ -23,10 +23,15 @@ enum {
 
 #define ROUGH_ERROR 4e-3f /* of rough distances, as a share of |q|^2: several times what they are off by */
 
+/* The nearest so far, with room for all. */
+struct candidates {
+    struct sac_reservoir near;
+    uint32_t full; /* more than this are worth a new bound */
+};
+
 struct worker {
-    struct sac_reservoir lists;  /* [nlist] */
-    struct sac_reservoir groups; /* [group_count] */
-    const void **rows;           /* [BLOCK] */
+    struct candidates lists, groups;
+    const void **rows; /* [BLOCK] */
     struct sac_rough_query rough;
 };
 
@@ -54,7 +59,9 @@ static size_t part_count(const struct sac_probe_args *a)
 
 static size_t candidates_scratch(uint32_t n)
 {
-    return 2 * sac_scratch_size(n, sizeof(float)) + sac_scratch_size(2 * (size_t)n, sizeof(uint64_t));
+    size_t capacity = (size_t)n + SAC_FILTER_ROWS;
+
+    return 2 * sac_scratch_size(capacity, sizeof(float)) + sac_scratch_size(2 * capacity, sizeof(uint64_t));
 }
 
 size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a)
@@ -65,12 +72,14 @@ size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a
     return sac_scratch_size(d->threads, sizeof(struct worker)) + worker_count(d, a) * each;
 }
 
-static bool candidates_take(sac_stream *s, uint32_t n, struct sac_reservoir *r)
+static bool candidates_take(sac_stream *s, uint32_t n, struct candidates *c)
 {
-    *r = (struct sac_reservoir){.capacity = n};
-    r->distance = sac_scratch_take(s, n, sizeof *r->distance);
-    r->index = sac_scratch_take(s, n, sizeof *r->index);
-    r->keys = sac_scratch_take(s, 2 * (size_t)n, sizeof *r->keys);
+    struct sac_reservoir *r = &c->near;
+
+    *r = (struct sac_reservoir){.capacity = n + SAC_FILTER_ROWS};
+    r->distance = sac_scratch_take(s, r->capacity, sizeof *r->distance);
+    r->index = sac_scratch_take(s, r->capacity, sizeof *r->index);
+    r->keys = sac_scratch_take(s, 2 * (size_t)r->capacity, sizeof *r->keys);
     return r->distance != NULL && r->index != NULL && r->keys != NULL;
 }
 
@@ -106,50 +115,63 @@ static void exact_distances(const struct probe *p, struct worker *w, const float
     }
 }
 
-/* out[i]: how far row first + i is, by rough rows where there are any, less |q|^2 then. */
+/* out[i]: how far row first + i is, i < count <= BLOCK; by rough rows where there are any, less |q|^2 then.
+ */
 static void distances(const struct probe *p, struct worker *w, const float *query,
                       const struct matrix *matrix, uint32_t first, uint32_t count, float *out)
 {
     const struct sac_probe_args *a = p->args;
-    bool l2 = a->distance == SAC_DISTANCE_L2SQ;
 
     if (matrix->rough != NULL) {
         const unsigned char *rows = matrix->rough;
 
         p->ways.rough->distances(&w->rough, rows + first * sac_row_bytes(SAC_I8, a->dim), count, a->dim,
-                                 l2 ? matrix->norms + first : NULL, out);
+                                 a->distance == SAC_DISTANCE_L2SQ ? matrix->norms + first : NULL, out);
         return;
     }
-    for (uint32_t i = 0; i < count; i += BLOCK) {
-        uint32_t rows = count - i < BLOCK ? count - i : BLOCK;
+    for (uint32_t i = 0; i < count; i++)
+        w->rows[i] = matrix->rows + (size_t)(first + i) * a->dim;
+    p->ways.rows->distances(query, w->rows, count, a->dim, SAC_F32, a->distance, out);
+}
 
-        for (uint32_t r = 0; r < rows; r++)
-            w->rows[r] = matrix->rows + (size_t)(first + i + r) * a->dim;
-        p->ways.rows->distances(query, w->rows, rows, a->dim, SAC_F32, a->distance, out + i);
+static void begin(struct candidates *c, uint32_t k)
+{
+    sac_reservoir_clear(&c->near);
+    c->near.k = k;
+    c->full = 2 * k + 64;
+}
+
+/* Leaves the k nearest and what hardly differs from them. What ties with the bound may still come in: a
+ * smaller list may follow. */
+static void prune(const struct probe *p, struct candidates *c)
+{
+    sac_reservoir_prune(&c->near, p->ways.rows->sieve, 0.0f, 0.0f);
+    c->near.threshold = nextafterf(c->near.threshold, INFINITY);
+    c->full = c->near.count + c->near.k + 64;
+}
+
+/* Rows first..end-1 become candidates, as far as they are near enough. */
+static void compare(const struct probe *p, struct worker *w, const float *query, const struct matrix *matrix,
+                    uint32_t first, uint32_t end, struct candidates *c)
+{
+    float distance[BLOCK];
+
+    for (; first < end; first += BLOCK) {
+        uint32_t count = end - first < BLOCK ? end - first : BLOCK;
+
+        distances(p, w, query, matrix, first, count, distance);
+        p->ways.rows->sieve->filter(&c->near, distance, count, first, NULL);
+        if (c->near.count > c->full)
+            prune(p, c);
     }
 }
 
-/* Adds rows first..end-1 to the candidates. */
-static void compare(const struct probe *p, struct worker *w, const float *query, const struct matrix *matrix,
-                    uint32_t first, uint32_t end, struct sac_reservoir *to)
+/* The keys of all candidates, ascending. */
+static void sort(struct sac_reservoir *r)
 {
-    uint32_t *index = to->index + to->count;
-
-    distances(p, w, query, matrix, first, end - first, to->distance + to->count);
-    for (uint32_t i = 0; i < end - first; i++)
-        index[i] = first + i;
-    to->count += end - first;
-}
-
-/* The keys of the k nearest candidates and of what ties with them, ascending; returns how many there are. */
-static uint32_t sort_nearest(const struct probe *p, struct sac_reservoir *r, uint32_t k)
-{
-    r->k = k;
-    sac_reservoir_prune(r, p->ways.rows->sieve, 0.0f, 0.0f);
     for (uint32_t i = 0; i < r->count; i++)
         r->keys[i] = sac_key(r->distance[i], r->index[i]);
     sac_keys_sort(r->keys, r->count);
-    return r->count;
 }
 
 /* How many of the nearest groups hold so many lists; their keys are the first. */
@@ -160,14 +182,15 @@ static uint32_t find_groups(const struct probe *p, struct worker *w, const float
     uint32_t k = (uint32_t)((uint64_t)wanted * a->group_count / a->nlist * 5 / 4) + 4;
 
     for (;; k *= 2) {
-        uint32_t found, taken = 0, held = 0;
+        uint32_t taken = 0, held = 0;
 
         k = k < a->group_count ? k : a->group_count;
-        w->groups.count = 0;
+        begin(&w->groups, k);
         compare(p, w, query, &heads, 0, a->group_count, &w->groups);
-        found = sort_nearest(p, &w->groups, k);
-        for (; taken < found && held < wanted; taken++) {
-            uint32_t group = sac_key_index(w->groups.keys[taken]);
+        prune(p, &w->groups);
+        sort(&w->groups.near);
+        for (; taken < w->groups.near.count && held < wanted; taken++) {
+            uint32_t group = sac_key_index(w->groups.near.keys[taken]);
 
             held += a->group_first[group + 1] - a->group_first[group];
         }
@@ -176,26 +199,31 @@ static uint32_t find_groups(const struct probe *p, struct worker *w, const float
     }
 }
 
-static void compare_nearest_groups(const struct probe *p, struct worker *w, size_t q)
+/* Returns how many lists there were. */
+static uint32_t compare_nearest_groups(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
     const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
     const float *query = a->queries + q * a->dim;
-    uint32_t count = find_groups(p, w, query, sac_probe_compared(a->nlist, a->nprobes[q]));
+    uint32_t count = find_groups(p, w, query, sac_probe_compared(a->nlist, a->nprobes[q])), compared = 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t group = sac_key_index(w->groups.keys[i]);
+        uint32_t group = sac_key_index(w->groups.near.keys[i]);
+        uint32_t first = a->group_first[group], end = a->group_first[group + 1];
 
-        compare(p, w, query, &centroids, a->group_first[group], a->group_first[group + 1], &w->lists);
+        compare(p, w, query, &centroids, first, end, &w->lists);
+        compared += end - first;
     }
+    return compared;
 }
 
-static void compare_all(const struct probe *p, struct worker *w, size_t q)
+static uint32_t compare_all(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
     const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
 
     compare(p, w, a->queries + q * a->dim, &centroids, 0, a->nlist, &w->lists);
+    return a->nlist;
 }
 
 /* ---- choosing --------------------------------------------------------------------------------------- */
@@ -237,20 +265,18 @@ static void drop_far(const struct probe *p, struct sac_reservoir *r, float reach
 
 /* Leaves the keys of the k nearest, ascending; returns how many there are. Those out of reach may be missing.
  */
-static uint32_t choose(const struct probe *p, struct worker *w, const float *query, uint32_t k, float reach)
+static uint32_t choose(const struct probe *p, struct worker *w, const float *query, float reach)
 {
-    struct sac_reservoir *lists = &w->lists;
-    uint32_t found;
+    struct sac_reservoir *near = &w->lists.near;
 
+    prune(p, &w->lists);
     if (p->args->rough != NULL) {
-        lists->k = k;
-        sac_reservoir_prune(lists, p->ways.rows->sieve, 0.0f, 0.0f);
         if (isfinite(reach))
-            drop_far(p, lists, reach, w->rough.norm, ROUGH_ERROR * w->rough.norm);
-        exact_distances(p, w, query, lists->index, lists->count, lists->distance);
+            drop_far(p, near, reach, w->rough.norm, ROUGH_ERROR * w->rough.norm);
+        exact_distances(p, w, query, near->index, near->count, near->distance);
     }
-    found = sort_nearest(p, lists, k);
-    return found < k ? found : k;
+    sort(near);
+    return near->count < near->k ? near->count : near->k;
 }
 
 /* How many of the lists are within reach; those beyond it are the last. */
@@ -304,13 +330,9 @@ static void probe_query(const struct probe *p, struct worker *w, size_t q)
     for (uint32_t k = a->nprobes[q];;) {
         uint32_t compared;
 
-        w->lists.count = 0;
-        if (all)
-            compare_all(p, w, q);
-        else
-            compare_nearest_groups(p, w, q);
-        compared = w->lists.count;
-        take(a, q, w->lists.keys, choose(p, w, query, k, choose_by), reach);
+        begin(&w->lists, k);
+        compared = all ? compare_all(p, w, q) : compare_nearest_groups(p, w, q);
+        take(a, q, w->lists.near.keys, choose(p, w, query, choose_by), reach);
         if (a->held[q] >= a->needs[q] || (all && k == a->width && isinf(choose_by)))
             return;
         if (isfinite(choose_by)) {

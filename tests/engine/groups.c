@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-enum { N = 9000, DIM = 12, CLUSTERS = 300, QUERIES = 100 };
+enum { N = 9000, DIM = 12, CLUSTERS = 300, QUERIES = 100, LISTS = 2100 };
 
 static char path[256];
 static float rows[N * DIM], queries[QUERIES * DIM];
@@ -51,7 +51,6 @@ static int compare_rows(const void *a, const void *b)
 
 static void groups_hold_what_is_near(void **state)
 {
-    enum { LISTS = 1500 };
     struct training *t = training_open("cpu", 1);
     sac_span centroids = training_copy(t, rows, (size_t)LISTS * DIM);
     uint32_t most = sac_groups_most(LISTS), *first = calloc(most + 1, sizeof *first), count;
@@ -86,7 +85,7 @@ static sac_index *grouped_index(sac_device *device, sac_metric metric)
     set.labels = calloc(N, sizeof *set.labels);
     for (size_t i = 0; i < N; i++)
         set.labels[i] = i;
-    index = test_index_of(device, &set, metric, "IVF1100,PQ6");
+    index = test_index_of(device, &set, metric, "IVF2100,PQ6");
     free(set.labels);
     assert_ok(sac_index_save(index, path, true, err));
     return index;
@@ -192,12 +191,12 @@ static void wrong_groups_are_refused(void **state)
         uint64_t length;
     } wrong[] = {
         {0, 1, length},
-        {last, 1101, length},
+        {last, LISTS + 1, length},
         {last, UINT32_MAX, length},
-        {last, 1099, length},
+        {last, LISTS - 1, length},
         {1, UINT32_MAX, length},
         {2, 0, length},
-        {last - 1, 1101, length},
+        {last - 1, LISTS + 1, length},
         {0, 0, length - 4},
         {0, 0, length - 1},
         {0, 0, 4},
