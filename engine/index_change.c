@@ -266,6 +266,16 @@ static sac_status know_positions(sac_index *index, const sac_team *team)
     return st;
 }
 
+/* Chunks bring each list a page now and then. */
+static void gather_lists(sac_index *index)
+{
+    pthread_rwlock_wrlock(&index->lock);
+    for (uint32_t s = 0; s < index->shard_count; s++)
+        if (index->shards[s].ivf != NULL)
+            sac_lists_gather(&index->shards[s].ivf->lists);
+    pthread_rwlock_unlock(&index->lock);
+}
+
 static sac_status add(sac_index *index, const sac_team *team, size_t n, const float *vectors,
                       const uint64_t *labels, sac_progress_meter *meter)
 {
@@ -313,6 +323,7 @@ sac_status sac_index_add(sac_index *index, size_t n, const float *vectors, const
             sac_index_become(index, &flat, none); /* "auto" that nobody trained */
         sac_progress_begin(&meter, progress, context, "add", n);
         st = add(index, &team, n, vectors, labels, &meter);
+        gather_lists(index);
         sac_team_give_back(&team);
     }
     pthread_mutex_unlock(&index->writer);

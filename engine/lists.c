@@ -8,6 +8,9 @@
 
 #define SLAB_LEAST ((size_t)2 << 20) /* but for the first ones: a huge page of the host */
 #define SLAB_MOST ((size_t)32 << 20)
+#define STREWN_SHARE 4u  /* lists are gathered when one page in so many */
+#define STREWN_LEAST 64u /* and so many have come one by one */
+#define NO_PLACE UINT32_MAX
 #define PAGES_MAX (UINT32_MAX / SAC_PAGE_ROWS) /* positions are 32 bits, and the last is "none" */
 
 static sac_list *list_at(const sac_lists *lists, uint32_t list)
@@ -246,6 +249,7 @@ static sac_status claim(sac_lists *lists, sac_workspace *ws, uint32_t list, uint
         sac_status st = extend(lists, ws, list);
         if (st != SAC_OK)
             return st;
+        lists->strewn++;
     }
     set_rows(lists, list, sac_lists_rows(lists, list) + 1);
     *position = last_position(lists, list);
@@ -431,6 +435,78 @@ sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, ui
     return SAC_OK;
 }
 
+/* ---- order ------------------------------------------------------------------------------------------ */
+
+/* By page number: its place in the arena of chains, NO_PLACE where it is free. NULL: no memory. */
+static uint32_t *places_of(const sac_lists *lists)
+{
+    uint32_t *places = reallocarray(NULL, lists->page_count, sizeof *places);
+
+    if (places == NULL)
+        return NULL;
+    memset(places, 0xff, lists->page_count * sizeof *places);
+    for (uint32_t l = 0; l < lists->nlist; l++)
+        for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(lists, l)); i++)
+            places[sac_lists_chain(lists, l)[i]] = list_at(lists, l)->first + i;
+    return places;
+}
+
+/* Moves what page `from` holds to page `to`, and what that held to `from`. */
+static void swap_pages(sac_lists *lists, uint32_t *places, unsigned char *spare, uint32_t from, uint32_t to)
+{
+    size_t bytes = sac_page_bytes(&lists->pq);
+    uint32_t place = places[from];
+
+    memcpy(spare, sac_lists_page(lists, to), bytes);
+    memcpy(sac_lists_page(lists, to), sac_lists_page(lists, from), bytes);
+    memcpy(sac_lists_page(lists, from), spare, bytes);
+    if (places[to] != NO_PLACE)
+        *chain_at(lists, places[to]) = from;
+    *chain_at(lists, place) = to;
+    places[from] = places[to];
+    places[to] = place;
+}
+
+/* Where the entries of a list are now. */
+static void note_list(sac_lists *lists, uint32_t list)
+{
+    uint32_t rows = sac_lists_rows(lists, list);
+
+    for (uint32_t row = 0; row < rows; row += SAC_PAGE_ROWS)
+        lists->page_list[position_of(lists, list, row) / SAC_PAGE_ROWS] = list;
+    for (uint32_t row = 0; lists->position != NULL && row < rows; row++) {
+        uint32_t position = position_of(lists, list, row);
+
+        lists->position[slot_at(lists, position)] = position;
+    }
+}
+
+void sac_lists_gather(sac_lists *lists)
+{
+    uint32_t used = lists->page_count - lists->free_count, next = 0, *places;
+    unsigned char *spare;
+
+    if (!sac_device_host_visible(lists->device) || lists->strewn < used / STREWN_SHARE + STREWN_LEAST)
+        return;
+    places = places_of(lists);
+    spare = malloc(sac_page_bytes(&lists->pq));
+    for (uint32_t l = 0; places != NULL && spare != NULL && l < lists->nlist; l++) {
+        for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(lists, l)); i++, next++)
+            if (sac_lists_chain(lists, l)[i] != next)
+                swap_pages(lists, places, spare, sac_lists_chain(lists, l)[i], next);
+        note_list(lists, l);
+    }
+    if (next == used) { /* else there was no memory for it, and lists stay as they are */
+        lists->strewn = 0;
+        for (uint32_t i = 0; i < lists->free_count; i++)
+            lists->free_pages[i] = lists->page_count - 1 - i;
+    }
+    free(places);
+    free(spare);
+}
+
+/* ---- looking ---------------------------------------------------------------------------------------- */
+
 uint32_t sac_lists_neighbours(const sac_lists *lists, uint32_t list, uint32_t first, uint32_t most)
 {
     const uint32_t *chain = sac_lists_chain(lists, list) + first;
@@ -485,8 +561,6 @@ sac_status sac_lists_sync(sac_lists *lists, sac_workspace *ws)
         st = sac_mirror_sync(&lists->lists, ws->stream);
     return st == SAC_OK ? SAC_OK : sac_fail(ws->err, st, "cannot update the lists: %s", sac_status_text(st));
 }
-
-/* ---- looking ---------------------------------------------------------------------------------------- */
 
 sac_list_pool sac_lists_pool(const sac_lists *lists)
 {

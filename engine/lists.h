@@ -34,7 +34,8 @@ typedef struct sac_lists {
     uint32_t *slots; /* [page_capacity][SAC_PAGE_ROWS]: what the pages hold; NULL where the host sees them */
     uint32_t *free_pages; /* stack */
     uint32_t page_count, page_capacity, free_count;
-    void **slabs; /* device memory, many pages each */
+    uint32_t strewn; /* pages that lists have been given one by one since they were last gathered */
+    void **slabs;    /* device memory, many pages each */
     uint32_t slab_count, slab_capacity;
     /* by slot, from the first removal on: */
     uint32_t *position; /* SAC_NO_POSITION where there is none; NULL: not known yet */
@@ -57,6 +58,10 @@ sac_status sac_lists_reserve(sac_lists *lists, sac_workspace *ws, uint32_t pages
  * one after the other, their slots those of this list. sac_lists_sync() follows. */
 sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
                           unsigned char *pages);
+
+/* Moves pages so that each list's are one piece of memory, if many of them are not and the host sees them: a
+ * CPU reads ahead, and looks up fewer addresses. No search may run meanwhile. */
+void sac_lists_gather(sac_lists *lists);
 
 /* Takes back what was appended last, with the same arguments. No search may run until sac_lists_sync(). */
 void sac_lists_withdraw(sac_lists *lists, size_t n, const uint32_t *index, const uint32_t *slots);

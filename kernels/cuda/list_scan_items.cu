@@ -23,7 +23,7 @@
  * reach that loop: one load with 2 components; four loads and a store with 8, as ptxas keeps all eight
  * lookups of 16 bytes in flight. The loops for 16 queries have none. Fewer warps of more registers would have
  * fewer loads of codes under way, and the shapes of pq_scan_lists.cu count on 8 and 16. sm_100 and 120 store
- * 12 and at most 56 bytes with 8 components, nothing else; sm_80 to 89 up to 72. */
+ * 20 and at most 52 bytes with 8 components, nothing else; sm_80 to 89 up to 112. */
 #include "kernels/cuda/async_copy.cuh"
 #include "kernels/cuda/list_scan_survivors.cuh"
 

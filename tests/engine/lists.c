@@ -146,6 +146,8 @@ static void churn(uint32_t nbits)
         peak = lists.page_count > peak ? lists.page_count : peak;
         if (step % 40 == 0)
             check(t, &lists, entries);
+        if (step % 60 == 0)
+            sac_lists_gather(&lists);
     }
     check(t, &lists, entries);
     assert_true(peak < 60); /* pages are used again */
@@ -213,6 +215,38 @@ static void deletions_cross_pages(void **state)
     training_close(t);
 }
 
+/* Pages given out in turns, some of which have become free again. */
+static void gathered_lists_are_one_piece(void **state)
+{
+    static struct entry entries[SLOTS];
+    struct training *t = training_open("ref", 1);
+    sac_lists lists;
+
+    (void)state;
+    memset(entries, 0, sizeof entries);
+    assert_ok(sac_lists_init(&lists, t->device, (sac_pq_shape){M, 4, 1}, NLIST, err));
+    for (uint32_t first = 0; first + 30 <= SLOTS; first += 30)
+        fill_one(t, &lists, entries, first / 30 % NLIST, first, 30);
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        if (entries[slot].held && (entries[slot].list == 3 || slot % 11 == 0)) {
+            assert_ok(sac_lists_remove(&lists, t->ws, slot));
+            entries[slot].held = false;
+        }
+    lists.strewn = lists.page_count * 2; /* as of a larger index */
+    sac_lists_gather(&lists);
+    check(t, &lists, entries);
+    if (sac_device_host_visible(t->device))
+        for (uint32_t l = 0, next = 0; l < NLIST; l++)
+            for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(&lists, l)); i++)
+                assert_int_equal(sac_lists_chain(&lists, l)[i], next++);
+    for (uint32_t slot = 0; slot < SLOTS; slot++) /* what is free now can be used */
+        if (!entries[slot].held)
+            fill_one(t, &lists, entries, slot % NLIST, slot, 1);
+    check(t, &lists, entries);
+    sac_lists_free(&lists);
+    training_close(t);
+}
+
 static void loaded_lists_are_one_piece(void **state)
 {
     static const uint32_t sizes[NLIST] = {0, 63, 64, 65, 1, 129, EDGE};
@@ -257,9 +291,9 @@ static void loaded_lists_are_one_piece(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_hold_what_was_put_in),
-                                       cmocka_unit_test(deletions_cross_pages),
-                                       cmocka_unit_test(loaded_lists_are_one_piece)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lists_hold_what_was_put_in), cmocka_unit_test(deletions_cross_pages),
+        cmocka_unit_test(gathered_lists_are_one_piece), cmocka_unit_test(loaded_lists_are_one_piece)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
