@@ -160,7 +160,17 @@ static sac_status check_training(const sac_index *index, const sac_index_spec *s
         sac_ivf_train_min(spec), n);
 }
 
-/* Up to `most` of the rows, drawn evenly, as the index would store them. */
+static void shuffle(sac_random *random, size_t n, uint64_t *rows)
+{
+    for (size_t i = n; i > 1; i--) {
+        size_t other = sac_random_below(random, i);
+        uint64_t row = rows[i - 1];
+        rows[i - 1] = rows[other];
+        rows[other] = row;
+    }
+}
+
+/* Up to `most` of the rows, drawn evenly and in random order, as the index would store them. */
 static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
                               size_t most, sac_span *out, size_t *count)
 {
@@ -173,6 +183,7 @@ static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t 
     if (rows == NULL || !sac_workspace_span(ws, *count, index->dim * sizeof(float), out))
         return sac_workspace_failure(ws);
     sac_random_sample(&random, n, *count, rows);
+    shuffle(&random, *count, rows);
     for (size_t i = 0; st == SAC_OK && i < *count; i++) {
         const float *x = vectors + rows[i] * index->dim;
         st = sac_index_check_vector(index, x, "vector", (size_t)rows[i], ws->err);

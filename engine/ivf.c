@@ -11,7 +11,7 @@
 #include <string.h>
 
 #define COARSE_SAMPLE_PER_LIST 96u
-#define COARSE_ITERATIONS 10u
+#define COARSE_ITERATIONS 8u
 #define PQ_ITERATIONS 8u
 #define LIST_MAJOR_GUESS 8.0f /* until it is measured */
 #define TABLES_HOST 256u /* of queries that a CPU scans by their tables at a time: they stay in a cache */

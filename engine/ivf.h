@@ -47,7 +47,7 @@ size_t sac_ivf_train_max(const sac_index_spec *spec);
 /* Steps by which the meter advances. */
 uint64_t sac_ivf_train_steps(const sac_index_spec *spec);
 
-/* Learns centroids, codebook and, where rotate is set, a rotation from n rows [n][dim]. */
+/* Learns centroids, codebook and, where rotate is set, a rotation from n rows [n][dim] in random order. */
 sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n, const sac_span *x,
                          bool rotate, sac_progress_meter *meter);
 

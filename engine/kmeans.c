@@ -7,16 +7,28 @@
 
 #define SEED_POOL_PER_CENTRE 12u /* points that seeding looks at */
 #define SEED_FIRST_SHARE 8u      /* 1/8 of the centres are drawn evenly */
+#define HALVINGS 3u              /* of the rows, for the first iterations */
+#define ROWS_PER_CENTRE_MIN 12u  /* that an iteration looks at */
 #define SMALL_SHARE 0.2          /* of the mean size: smaller clusters are merged while balancing */
 
 struct run {
     sac_workspace *ws;
     const sac_kmeans_params *params;
-    size_t n;
+    size_t n; /* rows that this iteration looks at */
     const sac_span *x, *centroids;
     sac_random random;
     sac_span norms, index, sums, counts;
 };
+
+/* Rows for an iteration when `left` follow it. */
+static size_t rows_for(const sac_kmeans_params *p, size_t n, uint32_t left)
+{
+    size_t least = (size_t)p->k * ROWS_PER_CENTRE_MIN,
+           rows = n >> (left / 2 < HALVINGS ? left / 2 : HALVINGS);
+
+    rows = rows > least ? rows : least;
+    return rows < n ? rows : n;
+}
 
 static float *row(const sac_span *span, size_t i, uint32_t dim)
 {
@@ -177,7 +189,8 @@ sac_status sac_kmeans(sac_workspace *ws, const sac_kmeans_params *params, size_t
     else
         st = seed(&run);
     for (uint32_t i = 0; st == SAC_OK && i < params->iterations; i++) {
-        st = assign(&run, n, x, params->k, &run.index, NULL);
+        run.n = rows_for(params, n, params->iterations - 1 - i);
+        st = assign(&run, run.n, x, params->k, &run.index, NULL);
         if (st == SAC_OK)
             st = update(&run, params->balance && i < params->iterations / 2);
         if (st == SAC_OK && meter != NULL && !sac_progress_advance(meter))

@@ -5,6 +5,13 @@
  * re-clustering): nearly as good as k-means++ at the cost of about one iteration. A centre that lost all its
  * points is set down half-way between the centre of a large cluster and one of its members.
  *
+ * The first iterations look at an eighth of the rows, later ones at a quarter and at half of them, two of
+ * each, and the last two at all, but always at 12 rows a centre: centres that are far from their places learn
+ * as much from few. Of a million SIFT vectors, with 96 rows for each of 8192 (2048) centres, 8 such
+ * iterations leave the mean squared distance 0.8 % (0.4 %) above that of 10 iterations over all rows, and the
+ * entries to be scanned for a recall of 0.9 to 0.99 within 3 %, in 0.35 of the time. Half as many rows leave
+ * it 2.5 % above.
+ *
  * The same seed gives the same centroids, whatever the number of threads.
  */
 #ifndef SACCADE_KMEANS_H
@@ -20,8 +27,8 @@ typedef struct sac_kmeans_params {
     bool balance; /* treats very small clusters as lost in the first half: more even lists */
 } sac_kmeans_params;
 
-/* Centroids [k][dim] of n rows [n][dim], n >= k. meter (NULL allowed) advances by one an iteration.
- * Errors: SAC_NO_MEMORY, SAC_CANCELLED. */
+/* Centroids [k][dim] of n rows [n][dim] in random order, n >= k. meter (NULL allowed) advances by one an
+ * iteration. Errors: SAC_NO_MEMORY, SAC_CANCELLED. */
 sac_status sac_kmeans(sac_workspace *ws, const sac_kmeans_params *params, size_t n, const sac_span *x,
                       const sac_span *centroids, sac_progress_meter *meter);
 
