@@ -300,7 +300,7 @@ typedef struct sac_tune_params {
     size_t n;             /* vectors: all of them, or an even sample; 100 at least */
     const float *vectors; /* [n][dim], the caller's */
     uint64_t count;       /* that the index will hold, at least n; 0: n */
-    size_t query_count;   /* queries as users ask them; 1000 of more are drawn */
+    size_t query_count;   /* queries as users ask them; 2000 of more are drawn */
     const float *queries; /* [query_count][dim], the caller's; NULL: some vectors are held back and ask */
     float recall;         /* share of the true k neighbours to reach, up to 1; 0: as much as can be had */
     double latency;       /* seconds that 99 of 100 queries may take, each alone; 0: as few as can be had */

@@ -82,8 +82,8 @@ static bool goes_before(const sac_tune_params *p, const sac_tune_trial *a, const
 
     if (a->done != b->done)
         return a->done;
-    if (a->result.reaches == b->result.reaches && a->verified != b->verified)
-        return a->verified;
+    if (a->result.reaches == b->result.reaches && a->result.verified != b->result.verified)
+        return a->result.verified;
     return sac_tune_better(p, &x, &y);
 }
 
@@ -361,25 +361,74 @@ static size_t verified_rows(const struct tuner *t)
     return t->sample.rows;
 }
 
+/* The best that has not had its turn, and of another number of lists or other codes than those that had,
+ * while there is one: what is alike shares the sample's mistakes. NULL: all had theirs. */
+static sac_tune_trial *next_to_verify(struct tuner *t, const bool *had)
+{
+    sac_tune_trial *any = NULL;
+
+    for (size_t i = 0; i < t->count; i++) {
+        bool alike = false;
+
+        if (had[i] || !t->trials[i].done)
+            continue;
+        for (size_t j = 0; j < t->count; j++)
+            alike = alike || (had[j] && t->trials[j].nlist == t->trials[i].nlist &&
+                              strcmp(t->trials[j].codec, t->trials[i].codec) == 0);
+        if (!alike)
+            return &t->trials[i];
+        any = any == NULL ? &t->trials[i] : any;
+    }
+    return any;
+}
+
+/* What a sample's times miss, caches that hold it above all, they miss for all: those that were not verified
+ * get the mean of the factors by which the others turned out slower. */
+static void correct_others(struct tuner *t, double log_sum, size_t n)
+{
+    double factor = n > 0 ? exp(log_sum / (double)n) : 1;
+
+    for (size_t i = 0; i < t->count; i++) {
+        sac_tuned *r = &t->trials[i].result;
+
+        if (r->verified || t->trials[i].nlist == 0 || factor <= 1)
+            continue;
+        r->seconds_mean *= factor;
+        r->seconds_p50 *= factor;
+        r->seconds_p99 *= factor;
+        r->reaches = r->reaches && (t->job.params->latency == 0 || r->seconds_p99 <= t->job.params->latency);
+    }
+}
+
 static sac_status verify_in(struct tuner *t, const sac_tune_world *world)
 {
-    size_t n = 0;
-    double longest = 0;
+    bool had[TRIALS_MAX] = {false};
+    size_t n = 0, compared = 0;
+    double longest = 0, log_sum = 0;
+    sac_tune_trial *trial;
     sac_status st = SAC_OK;
 
     while (n < t->count && n < VERIFIED_MAX && t->trials[n].done)
         n++;
     sac_progress_begin(&t->job.meter, t->progress, t->context, "verify", n);
-    for (size_t i = 0; st == SAC_OK && i < n; i++) {
+    for (size_t i = 0; st == SAC_OK && i < n && (trial = next_to_verify(t, had)) != NULL; i++) {
+        double promised = trial->result.seconds_mean;
+
+        had[trial - t->trials] = true;
         if (sac_clock() + longest > t->job.deadline) {
             t->job.late = true;
             break;
         }
-        st = sac_tune_try(&t->job, world, true, &t->trials[i]);
-        longest = fmax(longest, 0.7 * t->trials[i].spent);
+        st = sac_tune_try(&t->job, world, true, trial);
+        longest = fmax(longest, 0.7 * trial->spent);
+        if (trial->result.verified && trial->nlist > 0) {
+            log_sum += log(trial->result.seconds_mean / promised);
+            compared++;
+        }
         if (st == SAC_OK && !sac_progress_advance(&t->job.meter))
             st = is_cancelled(t);
     }
+    correct_others(t, log_sum, compared);
     return st;
 }
 

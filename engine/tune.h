@@ -116,7 +116,6 @@ typedef struct sac_tune_trial {
     char rotation[16], codec[24], refine[24]; /* "OPQ32,", "PQ32", ",Refine(SQ8)"; no lists: "", "Flat", "" */
     double built, spent;                      /* seconds that building took here, and trying it in all */
     bool done;                                /* result is filled */
-    bool verified;                            /* it was tried thoroughly */
     sac_tuned result;
 } sac_tune_trial;
 

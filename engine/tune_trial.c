@@ -15,8 +15,10 @@ enum {
     TIMED_QUERIES = 64, /* for the three */
     PICKS = 3,          /* settings that are timed before one is believed */
     STEPS_BEYOND = 4,   /* more lists than are needed may need fewer candidates */
-    ASK_LEAST = 500,    /* recall to ask for, in thousandths */
+    ASK_LEAST = 500,    /* recall to ask for, in thousandths; where a recall is wanted, this much below it */
+    ASK_BELOW = 100,
     ASK_MOST = 999,
+    ASK_MARGIN = 10, /* curves of two builds of an index differ, and are steps */
 };
 #define TIMING_SECONDS 0.5
 #define RECALL_ENOUGH 0.9995
@@ -260,29 +262,42 @@ static sac_status settle(struct try *t, sac_tune_setting *whole, sac_tune_settin
     return st;
 }
 
-/* The recall to ask for instead: the least that gives what is wanted, or the most that is in time. */
-static sac_status settle_by_recall(struct try *t, float *ask, sac_tune_times *times)
+/* Whether more may be asked for: the recall that is wanted is not there yet, or there is time left. */
+static sac_status may_ask_more(struct try *t, uint32_t thousandths, bool *more)
 {
     const sac_tune_params *p = t->job->params;
-    uint32_t low = ASK_LEAST, high = ASK_MOST;
+    sac_tune_setting setting = {.recall = (float)thousandths / 1000};
+    sac_tune_times times = {0};
+    double recall = 0, error = 0;
+    sac_status st;
+
+    if (p->recall > 0)
+        st = measure_recall(t, setting, &recall, &error);
+    else
+        st = sac_tune_time(t->job, t->index, setting, TIMED_QUERIES, TIMING_SECONDS, &times);
+    *more = p->recall > 0 ? recall - error < (double)p->recall : !too_slow(t, &times);
+    return st;
+}
+
+/* The recall to ask for instead: a little above the least that gives what is wanted, or the most that is in
+ * time. */
+static sac_status settle_by_recall(struct try *t, float *ask, sac_tune_times *times)
+{
+    uint32_t goal = (uint32_t)(t->job->params->recall * 1000), high = ASK_MOST;
+    uint32_t low = goal > ASK_LEAST + ASK_BELOW ? goal - ASK_BELOW : ASK_LEAST;
     sac_status st = SAC_OK;
 
     while (st == SAC_OK && low < high) {
-        uint32_t middle = p->recall > 0 ? (low + high) / 2 : (low + high + 1) / 2;
-        sac_tune_setting setting = {.recall = (float)middle / 1000};
-        double recall = 0, error = 0;
+        uint32_t middle = (low + high) / 2;
         bool more;
-        if (p->recall > 0)
-            st = measure_recall(t, setting, &recall, &error);
-        else
-            st = sac_tune_time(t->job, t->index, setting, TIMED_QUERIES, TIMING_SECONDS, times);
-        more = p->recall > 0 ? recall - error < (double)p->recall : !too_slow(t, times);
-        if (p->recall > 0)
-            low = more ? middle + 1 : low;
-        else
-            low = more ? middle : low;
-        high = more ? high : p->recall > 0 ? middle : middle - 1;
+        st = may_ask_more(t, middle, &more);
+        low = more ? middle + 1 : low;
+        high = more ? high : middle;
     }
+    if (goal == 0)
+        low = low > ASK_LEAST ? low - 1 : ASK_LEAST;
+    else
+        low = low + ASK_MARGIN < ASK_MOST ? low + ASK_MARGIN : ASK_MOST;
     *ask = (float)low / 1000;
     if (st == SAC_OK)
         st = sac_tune_time(t->job, t->index, (sac_tune_setting){.recall = *ask}, t->queries, TIMING_SECONDS,

@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    QUERIES_MAX = 1000,
+    QUERIES_MAX = 2000,
     CHUNK_ROWS = 16384, /* added at once */
     SEARCH_CHUNK = 250, /* searched between two looks at the clock */
     ROUNDS = 3,

@@ -43,7 +43,7 @@ def test_what_is_chosen_can_be_built_and_asked(saccade, base, tmp_path):
 
 def test_people_read_a_table_a_choice_and_what_to_type_next(saccade, base):
     result = saccade("tune", base, "--queries", base, "--recall", "0.9", "--seconds", "0.5")
-    assert result.out.startswith("3,000 vectors of 24 components, l2; 1,000 queries; ")
+    assert result.out.startswith("3,000 vectors of 24 components, l2; 2,000 queries; ")
     for said in ["recall@10", "\n* ", "\nchosen: ", "\nnext:\n  saccade build ", "saccade query --vector FILE ",
                  "what is uncertain:"]:
         assert said in result.out
