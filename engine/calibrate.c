@@ -102,7 +102,8 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
 {
     const uint32_t both = 1u << SAC_QUERY_MAJOR | 1u << SAC_LIST_MAJOR;
     sac_workspace_mark mark = sac_workspace_save(ws);
-    sac_ivf_query one = {.need = 10};
+    sac_recall_point typical;
+    sac_ivf_query one;
     sac_ivf_query *queries;
     sac_span x;
     float crossover;
@@ -111,8 +112,9 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
     if (sac_index_ivf(index) == NULL || (ws->ops->pq_scan_schedules & both) != both)
         return SAC_OK;
     crossover = sac_index_ivf(index)->list_major_from;
-    sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, sac_index_ivf(index)->nlist, &one.nprobe,
-                          &one.depth);
+    typical = sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, sac_index_ivf(index)->nlist);
+    one =
+        (sac_ivf_query){.nprobe = typical.nprobe, .reach = typical.reach, .depth = typical.depth, .need = 10};
     queries = sac_workspace_host(ws, BATCH_MOST, sizeof *queries);
     st = queries == NULL ? sac_workspace_failure(ws) : draw_queries(index, ws, BATCH_MOST, &x);
     for (size_t i = 0; st == SAC_OK && i < BATCH_MOST; i++)

@@ -27,7 +27,7 @@
  *     4088    8  XXH3-64 of bytes 0..4087
  *
  *   section    bytes
- *   curve      points of: recall f32, nprobe u32, depth u32
+ *   curve      points of: recall f32, nprobe u32, depth u32, reach f32 (0: no limit, else at least 1)
  *   labels     u64[count]. A vector's place here is its slot.
  *   centroids  f32[nlist][coded_dim]
  *   codebook   f32[m][2^nbits][coded_dim / m]

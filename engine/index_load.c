@@ -143,7 +143,7 @@ static sac_status check_lengths(const struct reader *r, const sac_index_spec *sp
 
     if (h->count == UINT32_MAX || h->curve_count > SAC_CURVE_MAX ||
         (h->count > 0 && !(h->flags & SAC_FILE_TRAINED)) ||
-        !section_is(h, SAC_SECTION_CURVE, h->curve_count, 12) ||
+        !section_is(h, SAC_SECTION_CURVE, h->curve_count, 16) ||
         !section_is(h, SAC_SECTION_LABELS, h->count, 8) ||
         !section_is(h, SAC_SECTION_CENTROIDS, trained_lists, spec->coded_dim * sizeof(float)) ||
         !section_is(h, SAC_SECTION_CODEBOOK, codewords, spec->coded_dim * sizeof(float)) ||
@@ -200,9 +200,12 @@ static sac_status get_curve(struct reader *r)
             st = get(r, &point->nprobe, 4);
         if (st == SAC_OK)
             st = get(r, &point->depth, 4);
+        if (st == SAC_OK)
+            st = get(r, &point->reach, 4);
         if (st == SAC_OK &&
             (!(point->recall >= 0 && point->recall <= 1) || point->nprobe < 1 ||
-             point->nprobe > r->header.nlist || point->depth < 1 || point->depth > SAC_DEPTH_MAX))
+             point->nprobe > r->header.nlist || point->depth < 1 || point->depth > SAC_DEPTH_MAX ||
+             !(point->reach == 0 || (point->reach >= 1 && point->reach < INFINITY))))
             st = damaged(r, "the recall curve is out of range");
     }
     curve->count = r->header.curve_count;

@@ -1,276 +1,111 @@
-/* Measuring the recall curve.
+/* Measuring the recall curve: what each setting finds of the neighbours that are known (measurement.h), and
+ * what it costs by a model. What is kept of each recall is what it is at least, within one standard error.
  *
- * The queries are vectors that the index holds, each left out of its own answer. They are easier than those
- * of users: parts of the same photo are in the index with them, and they helped to train it. So each is made
- * a stranger first: its nearest HIDDEN neighbours, where its relatives are, are taken out of the world, and
- * what must be found are the next 10. Of the two recalls, with relatives and without, the lower counts.
- *
- * One scan per nprobe serves every depth: candidates come in the order of their coded distance, so what a
- * depth d would have found are those among the first d, and re-ranking puts every true neighbour among them
- * first. */
+ * One scan serves every setting: candidates come in the order of their coded distance, so what a search of
+ * fewer lists and less depth would have found are the first of those that lie in its lists, and re-ranking
+ * puts every true neighbour among them first. Which lists are its own is asked anew for every nprobe, because
+ * the coarse step compares less for fewer. */
 #include "engine/calibrate.h"
+#include "engine/measurement.h"
 #include "engine/progress.h"
-#include "engine/random.h"
+#include "kernels/reach.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define QUERIES 400u
-#define QUERIES_MIN 20u
-#define COUNT_MIN 64u /* vectors that an index holds at least to be measured */
-#define RESULTS 10u
-#define HIDDEN 10u
-#define KNOWN (1 + HIDDEN + RESULTS) /* itself, its relatives, and the next */
-#define PROBES_MAX 64u               /* steps of nprobe */
-#define RECALL_ENOUGH 0.9995
+#define COUNT_MIN 64u    /* vectors that an index holds at least to be measured */
+#define STEPS_MAX 64u    /* of nprobe */
+#define REACHES 4u       /* of each nprobe, beside none */
+#define RECALL_LEAST 0.5 /* where a curve begins, if it goes beyond */
 
-static const uint32_t depths[] = {10, 14, 20, 28, 40, 56, 80, 112, 160, 224, 320, 448, 640, 896, 1280};
+/* Multiples of 16, because a search rounds up to one. */
+static const uint32_t depths[] = {16, 32, 48, 64, 80, 112, 160, 224, 320, 448, 640, 896, SAC_MEASURED_DEPTH};
 #define DEPTHS (sizeof depths / sizeof depths[0])
 
-struct measurement {
-    const sac_index *index;
-    const sac_team *team;
-    sac_workspace *ws; /* the first of the team */
-    uint32_t n;
-    uint32_t *slots;  /* [n]: the queries */
-    uint32_t *known;  /* [n][KNOWN]: each query's nearest, itself among them, nearest first */
-    uint32_t *counts; /* [n]: how many are known */
-    sac_span *x;      /* for each shard [n][dim] */
-};
+/* ---- one setting ------------------------------------------------------------------------------------ */
 
-/* ---- queries and truth ------------------------------------------------------------------------------ */
-
-static void choose_queries(struct measurement *m)
-{
-    const sac_labels *labels = &m->index->labels;
-    sac_random random = {m->index->seed + 3};
-    uint32_t seen = 0, taken = 0;
-
-    for (uint32_t slot = 0; taken < m->n; slot++) { /* selection sampling over the live ones */
-        if (!sac_labels_live(labels, slot))
-            continue;
-        if (sac_random_unit(&random) * (labels->live_count - seen++) < m->n - taken)
-            m->slots[taken++] = slot;
-    }
-}
-
-/* Copies the queries that a shard stores from there to where all shards read them. */
-static sac_status read_queries(struct measurement *m, uint32_t shard)
-{
-    sac_workspace *ws = m->team->ws[shard];
-    uint32_t *slots = sac_workspace_host(ws, m->n, sizeof *slots), count = 0, row = 0, dim = m->index->dim;
-    sac_span rows;
-    sac_status st;
-
-    if (slots == NULL || !sac_workspace_span(ws, m->n, dim * sizeof(float), &rows))
-        return sac_workspace_failure(ws);
-    for (uint32_t q = 0; q < m->n; q++)
-        if (m->slots[q] % m->team->count == shard)
-            slots[count++] = m->slots[q] / m->team->count;
-    st = sac_vectors_read(&m->index->shards[shard].vectors, ws, count, slots, rows.device);
-    if (st == SAC_OK)
-        st = sac_span_pull(ws, &rows);
-    for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
-        if (m->slots[q] % m->team->count != shard)
-            continue;
-        for (uint32_t s = 0; s < m->team->count; s++)
-            memcpy((float *)m->x[s].host + (size_t)q * dim, (const float *)rows.host + (size_t)row * dim,
-                   dim * sizeof(float));
-        row++;
-    }
-    return st;
-}
-
-/* What the shards found for n queries, pieces of [n][stride], as slots of the whole on the host. */
-static sac_status collect(const struct measurement *m, size_t n, uint32_t stride,
-                          const sac_shard_found *found, sac_span *slots)
-{
-    sac_shard_found all = found[0];
-    sac_status st = SAC_OK;
-
-    if (m->team->count > 1) {
-        all.distance = sac_workspace_device(m->ws, n * stride, sizeof *all.distance);
-        all.slot = sac_workspace_device(m->ws, n * stride, sizeof *all.slot);
-        if (all.distance == NULL || all.slot == NULL)
-            return sac_workspace_failure(m->ws);
-        st = sac_team_merge(m->team, n, stride, found, stride, &all);
-    }
-    if (st == SAC_OK && !sac_workspace_view(m->ws, all.slot, n * stride, sizeof(uint32_t), slots))
-        st = sac_workspace_failure(m->ws);
-    return st == SAC_OK ? sac_span_pull(m->ws, slots) : st;
-}
-
-static sac_status find_on(const struct measurement *m, uint32_t shard, uint32_t width, sac_shard_found *found)
-{
-    const sac_index *index = m->index;
-    sac_workspace *ws = m->team->ws[shard];
-
-    found->distance = sac_workspace_device(ws, (size_t)m->n * width, sizeof *found->distance);
-    found->slot = sac_workspace_device(ws, (size_t)m->n * width, sizeof *found->slot);
-    if (found->distance == NULL || found->slot == NULL)
-        return sac_workspace_failure(ws);
-    return sac_vectors_nearest(&index->shards[shard].vectors, ws, sac_index_distance(index), m->n,
-                               m->x[shard].device, index->labels.live[shard].copy,
-                               sac_labels_slots_of(&index->labels, shard), NULL, width, found->distance,
-                               found->slot);
-}
-
-static sac_status find_truth(struct measurement *m)
-{
-    uint32_t live = m->index->labels.live_count, width = live < KNOWN ? live : KNOWN;
-    sac_shard_found found[SAC_SHARDS_MAX] = {{0}};
-    sac_span slot;
-    sac_status st = SAC_OK;
-
-    for (uint32_t s = 0; st == SAC_OK && s < m->team->count; s++)
-        st = find_on(m, s, width, &found[s]);
-    if (st == SAC_OK)
-        st = collect(m, m->n, width, found, &slot);
-    for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
-        const uint32_t *nearest = (const uint32_t *)slot.host + (size_t)q * width;
-        m->counts[q] = 0;
-        for (uint32_t i = 0; i < width && m->counts[q] < KNOWN - 1; i++)
-            if (nearest[i] != m->slots[q])
-                m->known[q * KNOWN + m->counts[q]++] = nearest[i];
-    }
-    return st;
-}
-
-static sac_status prepare(struct measurement *m, const sac_index *index, const sac_team *team)
-{
-    uint32_t wanted = index->labels.live_count / 4;
-    sac_workspace *ws = team->ws[0];
-    sac_status st = SAC_OK;
-
-    m->index = index;
-    m->team = team;
-    m->ws = ws;
-    m->n = wanted < QUERIES_MIN ? QUERIES_MIN : wanted > QUERIES ? QUERIES : wanted;
-    m->slots = sac_workspace_host(ws, m->n, sizeof *m->slots);
-    m->known = sac_workspace_host(ws, (size_t)m->n * KNOWN, sizeof *m->known);
-    m->counts = sac_workspace_host(ws, m->n, sizeof *m->counts);
-    m->x = sac_workspace_host(ws, team->count, sizeof *m->x);
-    if (m->slots == NULL || m->known == NULL || m->counts == NULL || m->x == NULL)
-        return sac_workspace_failure(ws);
-    for (uint32_t s = 0; s < team->count; s++)
-        if (!sac_workspace_span(team->ws[s], m->n, index->dim * sizeof(float), &m->x[s]))
-            return sac_workspace_failure(team->ws[s]);
-    choose_queries(m);
-    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
-        st = read_queries(m, s);
-    for (uint32_t s = 0; st == SAC_OK && s < team->count; s++)
-        st = sac_span_push(team->ws[s], &m->x[s]);
-    return st == SAC_OK ? find_truth(m) : st;
-}
-
-/* ---- one nprobe ------------------------------------------------------------------------------------- */
-
-/* Found neighbours by depth: with relatives there, and with them hidden. */
+/* What all queries find, by depth, and what they look at. */
 struct tally {
-    uint64_t wanted[2], found[2][DEPTHS];
+    double found[DEPTHS], squares[DEPTHS]; /* sums over the queries, of neighbours and of their squares */
+    double lists, entries;
 };
 
-/* The place, among a query's candidates, of every neighbour it has; UINT32_MAX where it is not. */
-static void find_places(const struct measurement *m, uint32_t q, const uint32_t *candidates, uint32_t count,
-                        uint32_t places[KNOWN])
+/* Adds a query that probes the first `probed` lists; their ranks are set. */
+static void count_found(const sac_measurement *m, uint32_t q, uint32_t probed, struct tally *tally)
 {
-    const uint32_t *known = m->known + (size_t)q * KNOWN;
-    uint32_t place = 0;
+    const sac_measured_candidate *candidates = m->candidates + (size_t)q * SAC_MEASURED_CANDIDATES;
+    uint32_t reached[DEPTHS] = {0}, place = 0, found = 0;
 
-    memset(places, 0xff, KNOWN * sizeof *places);
-    for (uint32_t c = 0; c < count && candidates[c] != SAC_NO_SLOT; c++) {
-        if (candidates[c] == m->slots[q])
+    for (uint32_t c = 0; c < m->lengths[q]; c++) {
+        if (m->ranks[candidates[c].list] >= probed || candidates[c].kind == SAC_ABSENT)
             continue;
-        for (uint32_t i = 0; i < m->counts[q]; i++)
-            if (known[i] == candidates[c])
-                places[i] = place;
+        for (size_t d = 0; candidates[c].kind == SAC_WANTED && d < DEPTHS; d++)
+            if (place < depths[d]) {
+                reached[d]++;
+                break;
+            }
         place++;
     }
-}
-
-static void count_found(struct tally *tally, int world, const uint32_t *places, uint32_t hidden,
-                        uint32_t count)
-{
-    for (uint32_t i = hidden; i < count && i < hidden + RESULTS; i++) {
-        uint32_t place = places[i];
-
-        tally->wanted[world]++;
-        if (place == UINT32_MAX)
-            continue;
-        for (uint32_t h = 0; h < hidden; h++)
-            place -= places[h] < places[i];
-        for (size_t d = 0; d < DEPTHS; d++)
-            tally->found[world][d] += place < depths[d];
+    for (size_t d = 0; d < DEPTHS; d++) {
+        found += reached[d];
+        tally->found[d] += found;
+        tally->squares[d] += (double)found * found;
     }
 }
 
-/* The candidates that a shard has for the queries, nearest first by their codes. */
-static sac_status scan_on(const struct measurement *m, uint32_t shard, uint32_t nprobe,
-                          sac_shard_found *found, uint32_t *stride)
+/* Adds every query, with the lists of `probed` that are within reach of it; 0: all. */
+static void count_all(const sac_measurement *m, const sac_ivf_probed *probed, float reach,
+                      struct tally *tally)
 {
-    const sac_ivf *ivf = m->index->shards[shard].ivf;
-    sac_workspace *ws = m->team->ws[shard];
-    sac_ivf_query *queries = sac_workspace_host(ws, m->n, sizeof *queries);
-    sac_ivf_batch batch;
-    sac_status st;
-
-    if (queries == NULL)
-        return sac_workspace_failure(ws);
-    for (uint32_t i = 0; i < m->n; i++)
-        queries[i] = (sac_ivf_query){.nprobe = nprobe, .depth = depths[DEPTHS - 1] + HIDDEN + 1};
-    st = sac_ivf_prepare(ivf, ws, m->n, &m->x[shard], queries, 1, &batch);
-    *found = (sac_shard_found){batch.distance, batch.slot};
-    *stride = batch.stride;
-    return st == SAC_OK ? sac_ivf_submit(ivf, ws, &batch) : st;
-}
-
-/* Counts what the queries find. Every shard re-ranks as many candidates as are asked for, so a search finds
- * no less. */
-static sac_status scan_all(const struct measurement *m, uint32_t nprobe, struct tally *tally)
-{
-    sac_shard_found found[SAC_SHARDS_MAX] = {{0}};
-    uint32_t stride = 0;
-    sac_span slots;
-    sac_status st = SAC_OK;
-
     *tally = (struct tally){0};
-    for (uint32_t s = 0; st == SAC_OK && s < m->team->count; s++)
-        st = scan_on(m, s, nprobe, &found[s], &stride);
-    if (st == SAC_OK)
-        st = collect(m, m->n, stride, found, &slots);
-    for (uint32_t q = 0; st == SAC_OK && q < m->n; q++) {
-        uint32_t places[KNOWN];
-        find_places(m, q, (const uint32_t *)slots.host + (size_t)q * stride, stride, places);
-        count_found(tally, 0, places, 0, m->counts[q]);
-        count_found(tally, 1, places, HIDDEN, m->counts[q]);
+    for (uint32_t q = 0; q < m->n; q++) {
+        const uint32_t *lists = probed->lists + (size_t)q * probed->width;
+        const float *d = probed->distances + (size_t)q * probed->width;
+        uint32_t p = 0;
+
+        for (; p < probed->counts[q]; p++) {
+            if (p > 0 && reach > 0 && !sac_within_reach(d[p], p, d[0], reach * m->pulls[q]))
+                break;
+            tally->entries += sac_measurement_rows(m, lists[p]);
+        }
+        tally->lists += p;
+        sac_measurement_rank(m, probed, q, false);
+        count_found(m, q, p, tally);
+        sac_measurement_rank(m, probed, q, true);
     }
-    return st;
 }
 
-static sac_status scan(const struct measurement *m, uint32_t nprobe, struct tally *tally)
+/* At least, within one standard error. */
+static double recall_of(const sac_measurement *m, const struct tally *tally, size_t depth)
 {
-    sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
-    sac_status st;
+    double found = tally->found[depth], spread = tally->squares[depth] - found * found / m->n;
 
-    for (uint32_t s = 0; s < m->team->count; s++)
-        marks[s] = sac_workspace_save(m->team->ws[s]);
-    st = scan_all(m, nprobe, tally);
-    for (uint32_t s = 0; s < m->team->count; s++)
-        sac_workspace_restore(m->team->ws[s], marks[s]);
-    return st;
+    return (found - sqrt(spread > 0 ? spread : 0)) / m->wanted;
 }
 
-static double recall_of(const struct tally *tally, size_t depth)
+static int compare_floats(const void *a, const void *b)
 {
-    double lower = 1;
+    const float *x = a, *y = b;
 
-    for (int world = 0; world < 2; world++) {
-        double recall = (double)tally->found[world][depth] / (double)tally->wanted[world];
-        if (tally->wanted[world] > 0 && recall < lower)
-            lower = recall;
+    return *x < *y ? -1 : *x > *y;
+}
+
+/* Reaches that take these shares of the queries past list p; at least 1. 0: no limit, where nobody is apart
+ * from its nearest list. */
+static void choose_reaches(const sac_measurement *m, const sac_ivf_probed *probed, uint32_t p, float *scratch,
+                           float reaches[REACHES])
+{
+    static const double shares[REACHES] = {0.2, 0.4, 0.6, 0.8};
+    uint32_t count = 0;
+
+    for (uint32_t q = 0; q < m->n; q++) {
+        const float *d = probed->distances + (size_t)q * probed->width;
+        if (p < probed->counts[q] && d[0] > 0)
+            scratch[count++] = sac_reach_of(d[p], p, d[0]) / m->pulls[q];
     }
-    return lower;
+    qsort(scratch, count, sizeof *scratch, compare_floats);
+    for (uint32_t i = 0; i < REACHES; i++)
+        reaches[i] = count == 0 ? 0 : fmaxf(scratch[(size_t)(shares[i] * count)], 1);
 }
 
 /* ---- the curve -------------------------------------------------------------------------------------- */
@@ -278,19 +113,28 @@ static double recall_of(const struct tally *tally, size_t depth)
 struct point {
     double cost, recall;
     uint32_t nprobe, depth;
+    float reach;
 };
 
 /* What a search costs, in nanoseconds of one core as they were measured: a model, so that the same index
- * always gets the same curve. Code bytes stream past at 30 GB/s, opening a list costs a cache miss or two,
- * and a candidate one per few lines of its vector. */
-static double cost_of(const sac_index *index, uint32_t nprobe, uint32_t depth)
+ * always gets the same curve. */
+static double cost_of(const sac_measurement *m, const struct tally *tally, uint32_t nprobe, uint32_t depth)
 {
+    const sac_index *index = m->index;
     const sac_ivf *ivf = sac_index_ivf(index);
-    double list_bytes = (double)index->labels.live_count / index->shard_count / ivf->nlist *
-                        ((double)sac_pq_code_bytes(ivf->pq.m, ivf->pq.nbits) + 8);
+    const double byte = 1 / 20.0;    /* streamed past, from L3 */
+    const double choose = 5;         /* a list nprobe may take: its exact distance, its place in the order */
+    const double open = 40;          /* a list that is scanned: a cache miss or two */
+    const double fetch = 30;         /* a candidate: a cache miss, most of it hidden */
+    const double fetched = 1 / 12.0; /* a byte of it */
+    double compared = (double)ivf->coded_dim *
+                      (ivf->groups.count > 0 ? sac_probe_compared(ivf->nlist, nprobe) + ivf->groups.count
+                                             : ivf->nlist * (double)sizeof(float));
+    double entry = (double)sac_pq_code_bytes(ivf->pq.m, ivf->pq.nbits) + sizeof(float); /* code and bias */
 
-    return nprobe * (100 + list_bytes / 30) +
-           depth * (40 + (double)sac_vectors_row_bytes(&index->shards[0].vectors) / 8);
+    return compared * byte + nprobe * choose + tally->lists / m->n * open +
+           tally->entries / m->n / index->shard_count * entry * byte +
+           depth * (fetch + (double)sac_vectors_row_bytes(&index->shards[0].vectors) * fetched);
 }
 
 static int compare_cost(const void *a, const void *b)
@@ -312,41 +156,77 @@ static void keep_best(struct point *points, size_t count, sac_recall_curve *curv
     for (size_t i = 0; i < count; i++)
         if (points[i].recall > best) {
             best = points[i].recall;
+            kept = best < RECALL_LEAST ? 0 : kept;
             points[kept++] = points[i];
         }
     curve->count = kept < SAC_CURVE_MAX ? (uint32_t)kept : SAC_CURVE_MAX;
     for (uint32_t i = 0; i < curve->count; i++) {
         const struct point *p = &points[curve->count == 1 ? 0 : i * (kept - 1) / (curve->count - 1)];
-        curve->points[i] = (sac_recall_point){(float)p->recall, p->nprobe, p->depth};
+        curve->points[i] = (sac_recall_point){(float)p->recall, p->nprobe, p->depth, p->reach};
     }
 }
 
-/* 1, 2, 3, 4, 5, 7, 9, 12, ...: steps of about a quarter, up to all lists. */
-static uint32_t next_nprobe(uint32_t nprobe, uint32_t nlist)
+/* 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, ...: steps of about a quarter. */
+static uint32_t next_nprobe(uint32_t nprobe)
 {
-    uint32_t next = nprobe + (nprobe < 4 ? 1 : nprobe / 4);
+    return nprobe + (nprobe < 4 ? 1 : nprobe / 4);
+}
 
-    return nprobe == nlist ? 0 : next < nlist ? next : nlist;
+/* Adds the points of one nprobe and one reach; 0: no limit. */
+static void add_points(const sac_measurement *m, const sac_ivf_probed *probed, float reach,
+                       struct point *points, size_t *count)
+{
+    struct tally tally;
+
+    count_all(m, probed, reach, &tally);
+    for (size_t d = 0; d < DEPTHS; d++)
+        points[(*count)++] = (struct point){.cost = cost_of(m, &tally, probed->width, depths[d]),
+                                            .recall = recall_of(m, &tally, d),
+                                            .nprobe = probed->width,
+                                            .depth = depths[d],
+                                            .reach = reach};
+}
+
+/* Adds the points of one nprobe. It is cheapest where a query probes somewhat more than half of it in the
+ * mean. */
+static sac_status measure_nprobe(const sac_measurement *m, uint32_t nprobe, struct point *points,
+                                 size_t *count)
+{
+    float *scratch = sac_workspace_host(m->ws, m->n, sizeof *scratch), reaches[REACHES] = {0};
+    sac_ivf_probed probed;
+    sac_status st =
+        scratch == NULL ? sac_workspace_failure(m->ws) : sac_measurement_probe(m, nprobe, &probed);
+
+    if (st != SAC_OK)
+        return st;
+    if (sac_index_ivf(m->index)->distance == SAC_DISTANCE_L2SQ && nprobe > 1)
+        choose_reaches(m, &probed, (uint32_t)(0.6 * nprobe), scratch, reaches);
+    for (uint32_t i = 0; i < REACHES && reaches[i] > 0; i++)
+        add_points(m, &probed, reaches[i], points, count);
+    add_points(m, &probed, 0, points, count);
+    return SAC_OK;
 }
 
 static sac_status measure(const sac_index *index, const sac_team *team, sac_progress_meter *meter,
                           sac_recall_curve *curve)
 {
     sac_workspace *ws = team->ws[0];
-    struct point *points = sac_workspace_host(ws, PROBES_MAX * DEPTHS, sizeof *points);
-    struct measurement m;
+    struct point *points = sac_workspace_host(ws, (size_t)STEPS_MAX * (REACHES + 1) * DEPTHS, sizeof *points);
+    sac_measurement m;
+    uint32_t most = 0;
     size_t count = 0;
-    double reached = 0;
-    sac_status st = points == NULL ? sac_workspace_failure(ws) : prepare(&m, index, team);
+    sac_status st = points == NULL ? sac_workspace_failure(ws) : sac_measurement_prepare(&m, index, team);
 
-    for (uint32_t nprobe = 1; st == SAC_OK && nprobe != 0 && reached < RECALL_ENOUGH;
-         nprobe = next_nprobe(nprobe, sac_index_ivf(index)->nlist)) {
-        struct tally tally;
-        st = scan(&m, nprobe, &tally);
-        for (size_t d = 0; st == SAC_OK && d < DEPTHS; d++) {
-            reached = recall_of(&tally, d);
-            points[count++] = (struct point){cost_of(index, nprobe, depths[d]), reached, nprobe, depths[d]};
-        }
+    if (st == SAC_OK)
+        st = sac_measurement_most(&m, &most);
+    if (st == SAC_OK)
+        st = sac_measurement_scan(&m, most);
+    for (uint32_t nprobe = 1, last = 0; st == SAC_OK && last < most; nprobe = next_nprobe(nprobe)) {
+        sac_workspace_mark mark = sac_workspace_save(ws);
+
+        last = nprobe < most ? nprobe : most;
+        st = measure_nprobe(&m, last, points, &count);
+        sac_workspace_restore(ws, mark);
         if (st == SAC_OK && !sac_progress_advance(meter))
             st = sac_fail(ws->err, SAC_CANCELLED, "measuring was stopped on request");
     }
@@ -360,12 +240,12 @@ static sac_status measure_and_keep(sac_index *index, sac_progress_fn progress, v
     sac_recall_curve curve = {0};
     sac_progress_meter meter;
     sac_team team;
-    uint64_t steps = 0;
+    uint64_t steps = 1;
     sac_status st = sac_index_team(index, &team, err);
 
     if (st != SAC_OK)
         return st;
-    for (uint32_t nprobe = 1; nprobe != 0; nprobe = next_nprobe(nprobe, sac_index_ivf(index)->nlist))
+    for (uint32_t nprobe = 1; nprobe < sac_index_ivf(index)->nlist; nprobe = next_nprobe(nprobe))
         steps++;
     sac_progress_begin(&meter, progress, context, "measure", steps);
     st = measure(index, &team, &meter, &curve);

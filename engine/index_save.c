@@ -125,6 +125,7 @@ static void put_curve(struct writer *w)
         put(w, &point->recall, 4);
         put(w, &point->nprobe, 4);
         put(w, &point->depth, 4);
+        put(w, &point->reach, 4);
     }
     end_section(w, SAC_SECTION_CURVE);
 }

@@ -250,20 +250,23 @@ static sac_status search_chosen(sac_tile *tile)
  * these each shard looks for its share, but for all that it may find alone. */
 static sac_ivf_query plan(const sac_index *index, const sac_query *q, const sac_allowed *allowed)
 {
-    uint32_t nlist = sac_index_ivf(index)->nlist, live = index->labels.live_count, depth;
+    uint32_t nlist = sac_index_ivf(index)->nlist, live = index->labels.live_count;
     uint64_t spread = allowed == NULL ? q->k : (uint64_t)q->k * live / (allowed->matching + 1);
     float recall = q->recall > 0 ? q->recall : SAC_RECALL_DEFAULT;
-    sac_ivf_query out = {.need = q->k};
+    sac_recall_point point = sac_recall_curve_pick(&index->curve, recall, q->k, nlist);
+    sac_ivf_query out = {.nprobe = point.nprobe, .reach = point.reach, .depth = point.depth, .need = q->k};
 
-    sac_recall_curve_pick(&index->curve, recall, q->k, nlist, &out.nprobe, &out.depth);
     if (spread > q->k) {
         spread = spread < live ? spread : live;
-        sac_recall_curve_pick(&index->curve, recall, (uint32_t)spread, nlist, &out.nprobe, &depth);
+        out.nprobe = sac_recall_curve_pick(&index->curve, recall, (uint32_t)spread, nlist).nprobe;
+        out.reach = 0; /* how far those are that a filter lets through, no distance tells */
         spread = (spread + index->shard_count - 1) / index->shard_count;
         out.need = spread > q->k ? (uint32_t)spread : q->k;
     }
-    if (q->nprobe != 0)
+    if (q->nprobe != 0) {
         out.nprobe = q->nprobe < nlist ? q->nprobe : nlist;
+        out.reach = 0;
+    }
     if (q->no_rescore)
         out.depth = q->k;
     else if (q->depth != 0)
@@ -339,18 +342,19 @@ static sac_status submit_widest(struct list_search *s)
 }
 
 /* Whether a query found all that it could: k, or as many as its filter lets through. If not, it is planned
- * anew with four times the lists. */
+ * anew with four times the lists, however far. */
 static bool found_enough(sac_tile *tile, size_t i, uint32_t found)
 {
     uint32_t nlist = sac_index_ivf(tile->index)->nlist, wanted = tile->queries[i]->k;
     const sac_allowed *allowed = tile->allowed[i];
     sac_ivf_query *plan = &tile->plans[i];
 
-    if (allowed == NULL || plan->nprobe == nlist)
+    if (allowed == NULL || (plan->nprobe == nlist && plan->reach == 0))
         return true;
     if (found >= (allowed->matching < wanted ? allowed->matching : wanted))
         return true;
     plan->nprobe = plan->nprobe < nlist / 4 ? plan->nprobe * 4 : nlist;
+    plan->reach = 0;
     tile->replanned = true;
     return false;
 }

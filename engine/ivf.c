@@ -373,6 +373,12 @@ static struct sac_probe_args probe_args(const sac_ivf *ivf, size_t n, const floa
                                    .nlist = rows};
 }
 
+/* Of the query from the list's centroid, never below 0 where it is a square. */
+static float list_distance(const sac_ivf *ivf, const sac_probe *p)
+{
+    return ivf->distance == SAC_DISTANCE_L2SQ ? fmaxf(p->base + ivf->norms[p->list], 0) : p->base;
+}
+
 static sac_status probe(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch, sac_probe *probes,
                         uint32_t *counts)
 {
@@ -477,6 +483,36 @@ sac_status sac_ivf_submit(const sac_ivf *ivf, sac_workspace *ws, sac_ivf_batch *
     return st == SAC_OK ? sac_span_fetch(ws, &batch->held) : st;
 }
 
+sac_status sac_ivf_probe(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch,
+                         sac_ivf_probed *out)
+{
+    size_t places = batch->n * batch->width;
+    sac_span probes, counts;
+    sac_status st;
+
+    out->width = batch->width;
+    out->lists = sac_workspace_host(ws, places, sizeof *out->lists);
+    out->distances = sac_workspace_host(ws, places, sizeof *out->distances);
+    if (out->lists == NULL || out->distances == NULL ||
+        !sac_workspace_span(ws, places, sizeof(sac_probe), &probes) ||
+        !sac_workspace_span(ws, batch->n, sizeof(uint32_t), &counts))
+        return sac_workspace_failure(ws);
+    st = push(ivf, ws, batch);
+    if (st == SAC_OK)
+        st = probe(ivf, ws, batch, probes.device, counts.device);
+    if (st == SAC_OK)
+        st = sac_span_fetch(ws, &probes);
+    if (st == SAC_OK)
+        st = sac_span_pull(ws, &counts);
+    out->counts = counts.host;
+    for (size_t q = 0; st == SAC_OK && q < batch->n; q++)
+        for (size_t i = q * batch->width; i < q * batch->width + out->counts[q]; i++) {
+            out->lists[i] = ((const sac_probe *)probes.host)[i].list;
+            out->distances[i] = list_distance(ivf, &((const sac_probe *)probes.host)[i]);
+        }
+    return st;
+}
+
 bool sac_ivf_is_short(const sac_ivf *ivf, const sac_ivf_batch *batch, const sac_ivf_query *query, size_t i)
 {
     return batch->width < ivf->nlist &&
@@ -529,8 +565,7 @@ static sac_status rank_all(const sac_ivf *ivf, sac_workspace *ws, const float *x
         for (uint32_t i = 0; st == SAC_OK && i < rows; i++) {
             sac_probe p = ((const sac_probe *)probes.host)[i];
             p.list += first;
-            ranked[first + i] = (struct ranked_probe){
-                p.base + (ivf->distance == SAC_DISTANCE_L2SQ ? ivf->norms[p.list] : 0), p};
+            ranked[first + i] = (struct ranked_probe){list_distance(ivf, &p), p};
         }
     }
     if (st == SAC_OK)
@@ -542,7 +577,7 @@ static bool wants_more(const sac_ivf *ivf, const sac_ivf_query *query, const str
                        uint32_t taken)
 {
     bool near = query->reach == 0 || ivf->distance != SAC_DISTANCE_L2SQ ||
-                sac_within_reach(ranked[taken].distance, taken, fmaxf(ranked[0].distance, 0), query->reach);
+                sac_within_reach(ranked[taken].distance, taken, ranked[0].distance, query->reach);
 
     return taken < query->nprobe && near;
 }

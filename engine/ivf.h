@@ -127,6 +127,18 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
 /* Puts the search on the stream; x is on the device already. */
 sac_status sac_ivf_submit(const sac_ivf *ivf, sac_workspace *ws, sac_ivf_batch *batch);
 
+/* Which lists the search would scan, without scanning them: lists[q][width], nearest first, of which query q
+ * has counts[q], with the squared distance from their centroids, or the negated inner product. On the host;
+ * pieces of the workspace. Waits. */
+typedef struct sac_ivf_probed {
+    uint32_t width;
+    const uint32_t *counts; /* [n] */
+    uint32_t *lists;        /* [n][width] */
+    float *distances;       /* [n][width] */
+} sac_ivf_probed;
+sac_status sac_ivf_probe(const sac_ivf *ivf, sac_workspace *ws, const sac_ivf_batch *batch,
+                         sac_ivf_probed *out);
+
 /* True where query i of a batch, whose `held` was fetched, had to stop for want of width. */
 bool sac_ivf_is_short(const sac_ivf *ivf, const sac_ivf_batch *batch, const sac_ivf_query *query, size_t i);
 

@@ -329,6 +329,13 @@ sac_status sac_lists_know_positions(sac_lists *lists, sac_error *err)
     return st;
 }
 
+void sac_lists_find_all(const sac_lists *lists, uint32_t *out)
+{
+    for (uint32_t l = 0; l < lists->nlist; l++)
+        for (uint32_t row = 0; row < sac_lists_rows(lists, l); row++)
+            out[slot_at(lists, position_of(lists, l, row))] = l;
+}
+
 static sac_status write_entries(sac_lists *lists, sac_workspace *ws, size_t n, const uint8_t *codes,
                                 const float *bias, const sac_span *slots, const sac_span *positions)
 {

@@ -69,6 +69,9 @@ void sac_lists_withdraw(sac_lists *lists, size_t n, const uint32_t *index, const
 /* Finds where every slot's entry is, which nothing but removing asks for: 4 bytes a slot. SAC_NO_MEMORY. */
 sac_status sac_lists_know_positions(sac_lists *lists, sac_error *err);
 
+/* Writes to out[slot] the list that holds it, for every slot that has an entry. */
+void sac_lists_find_all(const sac_lists *lists, uint32_t *out);
+
 /* Removes the entry of a slot, which has one. No search may run until sac_lists_sync(). Once positions are
  * known it needs no memory. */
 sac_status sac_lists_remove(sac_lists *lists, sac_workspace *ws, uint32_t slot);

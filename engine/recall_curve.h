@@ -1,4 +1,4 @@
-/* recall_curve.h -- which (nprobe, depth) reaches which recall: measured once, asked by every search. */
+/* recall_curve.h -- which (nprobe, reach, depth) gives which recall: measured once, asked by every search. */
 #ifndef SACCADE_RECALL_CURVE_H
 #define SACCADE_RECALL_CURVE_H
 
@@ -14,7 +14,7 @@ typedef struct sac_recall_curve {
 
 /* The cheapest settings that give `recall` for k results, from the curve; where it ends, all nlist lists.
  * Without a curve, a cautious guess. */
-void sac_recall_curve_pick(const sac_recall_curve *curve, float recall, uint32_t k, uint32_t nlist,
-                           uint32_t *nprobe, uint32_t *depth);
+sac_recall_point sac_recall_curve_pick(const sac_recall_curve *curve, float recall, uint32_t k,
+                                       uint32_t nlist);
 
 #endif

@@ -205,13 +205,16 @@ sac_status sac_index_delete(sac_index *index, size_t n, const uint64_t *labels, 
 sac_status sac_index_reconstruct(const sac_index *index, uint64_t label, float *vector, sac_error *err);
 bool sac_index_contains(const sac_index *index, uint64_t label);
 
-/* Measures, on vectors the index holds, which (nprobe, depth) reaches which recall@10, and keeps the curve:
- * from then on a search may ask for recall. Flat has no curve: its recall is 1. */
+/* Measures, on vectors the index holds, which (nprobe, reach, depth) gives which recall@10, and keeps the
+ * curve: from then on a search may ask for recall. Flat has no curve: its recall is 1. */
 sac_status sac_index_measure(sac_index *index, sac_progress_fn progress, void *context, sac_error *err);
 
 typedef struct sac_recall_point {
-    float recall; /* recall@10 measured on held-out queries */
+    float recall; /* recall@10 that was measured, less what so few queries may be wrong by */
     uint32_t nprobe, depth;
+    /* Easy queries stop early: list p from 0, nearest first, is probed while sqrt(d_p / d_0) * (p + 1)^0.1 is
+     * at most this, d being the squared distance from its centroid; nprobe is the most. 0: always nprobe. */
+    float reach;
 } sac_recall_point;
 /* Copies up to capacity points, ascending in recall; returns how many there are. */
 size_t sac_index_recall_curve(const sac_index *index, sac_recall_point *points, size_t capacity);

@@ -19,4 +19,10 @@ SAC_REACH_INLINE bool sac_within_reach(float d_p, uint32_t p, float d_0, float r
     return d_0 == 0 || d_p * powf((float)(p + 1), 0.2f) <= reach * reach * d_0;
 }
 
+/* The reach that ends with the p-th list; d_0 is not 0. */
+SAC_REACH_INLINE float sac_reach_of(float d_p, uint32_t p, float d_0)
+{
+    return sqrtf(d_p / d_0) * powf((float)(p + 1), 0.1f);
+}
+
 #endif

@@ -25,9 +25,9 @@ static json_t *curve_json(const sac_collection *collection)
     json_t *curve = json_array();
 
     for (size_t i = 0; i < n && i < sizeof points / sizeof *points; i++)
-        json_array_append_new(curve,
-                              json_pack("{s:f, s:i, s:i}", "recall", (double)points[i].recall, "nprobe",
-                                        (int)points[i].nprobe, "depth", (int)points[i].depth));
+        json_array_append_new(curve, json_pack("{s:f, s:i, s:i, s:f}", "recall", (double)points[i].recall,
+                                               "nprobe", (int)points[i].nprobe, "depth", (int)points[i].depth,
+                                               "reach", (double)points[i].reach));
     return curve;
 }
 
@@ -80,14 +80,15 @@ static void print_curve(const json_t *curve)
     static const double steps[] = {0.8, 0.9, 0.95, 0.98, 0.99, 1};
     size_t step = 0;
 
-    printf("  %-10s nprobe  depth\n", "recall@10");
+    printf("  %-10s nprobe  depth  reach\n", "recall@10");
     for (size_t i = 0; i < json_array_size(curve) && step < sizeof steps / sizeof *steps; i++) {
         const json_t *point = json_array_get(curve, i);
         double recall = json_number_value(json_object_get(point, "recall"));
+        double reach = json_number_value(json_object_get(point, "reach"));
         if (recall < steps[step])
             continue;
-        printf("  %-10.3f %6llu %6llu\n", recall, (unsigned long long)count_of(point, "nprobe"),
-               (unsigned long long)count_of(point, "depth"));
+        printf("  %-10.3f %6llu %6llu %6.2f\n", recall, (unsigned long long)count_of(point, "nprobe"),
+               (unsigned long long)count_of(point, "depth"), reach);
         while (step < sizeof steps / sizeof *steps && recall >= steps[step])
             step++;
     }

@@ -10,7 +10,7 @@
 json_t *sac_info_program(const sac_device *device);
 /* {collection, count, dim, metric, model, fingerprint, index, nlist, m, nbits, list_imbalance, trained,
  * measured, bytes_store, bytes_codes, bytes_vectors, bytes_other, read_only, recall: [{recall, nprobe,
- * depth}]}. */
+ * depth, reach}]}. */
 json_t *sac_info_collection(const char *name, const sac_collection *collection);
 
 /* Prints either with its `collections`; what is missing is left out. */

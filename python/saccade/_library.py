@@ -77,7 +77,7 @@ class IndexParams(ctypes.Structure):
 
 
 class RecallPoint(ctypes.Structure):
-    _fields_ = [("recall", c_float), ("nprobe", c_uint32), ("depth", c_uint32)]
+    _fields_ = [("recall", c_float), ("nprobe", c_uint32), ("depth", c_uint32), ("reach", c_float)]
 
 
 class Hit(ctypes.Structure):

@@ -39,11 +39,13 @@ ProgressFn = Callable[[Progress], "bool | None"]
 
 
 class RecallPoint(NamedTuple):
-    """recall@10 measured with these settings: lists probed, and candidates re-ranked."""
+    """recall@10 measured with these settings: lists probed at most, candidates re-ranked, and how far lists may
+    be (see sac_recall_point; 0: always nprobe lists)."""
 
     recall: float
     nprobe: int
     depth: int
+    reach: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,7 @@ class Index(Owned):
         count = library.sac_index_recall_curve(self._handle, None, 0)
         points = (_library.RecallPoint * count)()
         count = min(count, library.sac_index_recall_curve(self._handle, points, count))
-        return [RecallPoint(p.recall, p.nprobe, p.depth) for p in points[:count]]
+        return [RecallPoint(p.recall, p.nprobe, p.depth, p.reach) for p in points[:count]]
 
     def __repr__(self) -> str:
         if not self._finalizer.alive:

@@ -2,6 +2,8 @@
 #include "tests/engine/index_image.h"
 #include "tests/engine/vector_set.h"
 
+#include <math.h>
+
 static char path[256];
 
 static sac_index *trained(sac_device *device, const struct vector_set *set, const char *spec)
@@ -56,7 +58,9 @@ static void a_loaded_index_answers_as_the_saved_one(void **state)
         assert_string_equal(a.spec, b.spec);
         assert_int_equal(a.count, b.count);
         assert_true(a.trained == b.trained && a.measured == b.measured);
-        assert_int_equal(sac_index_recall_curve(index, one, 64), sac_index_recall_curve(loaded, two, 64));
+        size_t points = sac_index_recall_curve(index, one, 64);
+        assert_int_equal(points, sac_index_recall_curve(loaded, two, 64));
+        assert_memory_equal(one, two, points * sizeof *one);
         /* and it can be changed */
         assert_ok(sac_index_add(loaded, 50, set.base + 7 * set.dim, set.labels + 7, NULL, NULL, err));
         assert_ok(sac_index_delete(loaded, 4000, set.labels + 57, &removed, err));
@@ -238,6 +242,39 @@ static void wrong_numbers_with_right_checksums_do_no_harm(void **state)
     sac_device_close(device);
 }
 
+static void a_reach_that_makes_no_sense_is_refused(void **state)
+{
+    static const float wrong[] = {NAN, -NAN, 0.999f, -1, INFINITY, -INFINITY}, right[] = {0, 1, 3.5f, 1e30f};
+    float base[300 * 6];
+    sac_device *device = test_device("ref");
+    sac_index *index = small_index(device, base);
+    sac_error problem;
+
+    (void)state;
+    assert_ok(sac_index_save(index, path, true, err));
+    struct image image = image_read(path);
+    uint8_t *reach =
+        image.bytes + image_header(&image)->sections[SAC_SECTION_CURVE].offset + 12; /* of the first point */
+    for (size_t i = 0; i < 6; i++) {
+        sac_index *loaded;
+        memcpy(reach, &wrong[i], 4);
+        image_sign(&image);
+        image_write(path, &image);
+        assert_int_equal(sac_index_load(device, path, NULL, NULL, &loaded, &problem), SAC_CORRUPT);
+        assert_non_null(strstr(problem.text, "recall curve"));
+    }
+    for (size_t i = 0; i < 4; i++) {
+        memcpy(reach, &right[i], 4);
+        image_sign(&image);
+        image_write(path, &image);
+        assert_true(survives(device, base));
+    }
+    free(image.bytes);
+    unlink(path);
+    sac_index_close(index);
+    sac_device_close(device);
+}
+
 static void newer_version_and_missing_file_are_named(void **state)
 {
     sac_device *device = test_device("ref");
@@ -269,6 +306,7 @@ int main(void)
         cmocka_unit_test(empty_and_untrained_indexes_are_kept),
         cmocka_unit_test(any_changed_byte_is_found),
         cmocka_unit_test(wrong_numbers_with_right_checksums_do_no_harm),
+        cmocka_unit_test(a_reach_that_makes_no_sense_is_refused),
         cmocka_unit_test(newer_version_and_missing_file_are_named),
     };
 
