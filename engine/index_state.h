@@ -1,5 +1,5 @@
 /* index_state.h -- the inside of a sac_index, for the files that make it up: index.c, index_change.c,
- * index_search.c, index_measure.c, calibrate.c, index_save.c, index_load.c.
+ * index_search.c, index_measure.c, calibrate.c, index_save.c, index_load.c, index_load_vectors.c.
  *
  * Threads and locks. `writer` is held by the one that trains, adds, deletes, measures or saves; whoever holds
  * it may read everything. `lock` is held for reading by a search while it looks at one tile of queries, and
