@@ -8,9 +8,9 @@
 
 #define SLAB_LEAST ((size_t)2 << 20) /* but for the first ones: a huge page of the host */
 #define SLAB_MOST ((size_t)32 << 20)
-#define STREWN_SHARE 4u  /* lists are gathered when one page in so many */
-#define STREWN_LEAST 64u /* and so many have come one by one */
-#define NO_PLACE UINT32_MAX
+#define STREWN_SHARE 4u                        /* lists are gathered when one page in so many */
+#define STREWN_LEAST 64u                       /* and so many have come one by one */
+#define GATHER_MOST ((size_t)256 << 20)        /* bytes, since they are there twice meanwhile */
 #define PAGES_MAX (UINT32_MAX / SAC_PAGE_ROWS) /* positions are 32 bits, and the last is "none" */
 
 static sac_list *list_at(const sac_lists *lists, uint32_t list)
@@ -145,7 +145,7 @@ static sac_status add_slab(sac_lists *lists, sac_workspace *ws, uint32_t pages, 
 static sac_status grow_pages(sac_lists *lists, sac_workspace *ws)
 {
     size_t each = sac_page_bytes(&lists->pq), slab = lists->page_count * each / 16 / SLAB_LEAST * SLAB_LEAST;
-    uint32_t few = lists->page_count / 2 + 4;
+    uint32_t few = lists->page_count / 8 + 4;
 
     slab = slab > SLAB_LEAST ? slab : SLAB_LEAST;
     slab = slab < SLAB_MOST ? slab : SLAB_MOST;
@@ -444,36 +444,6 @@ sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, ui
 
 /* ---- order ------------------------------------------------------------------------------------------ */
 
-/* By page number: its place in the arena of chains, NO_PLACE where it is free. NULL: no memory. */
-static uint32_t *places_of(const sac_lists *lists)
-{
-    uint32_t *places = reallocarray(NULL, lists->page_count, sizeof *places);
-
-    if (places == NULL)
-        return NULL;
-    memset(places, 0xff, lists->page_count * sizeof *places);
-    for (uint32_t l = 0; l < lists->nlist; l++)
-        for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(lists, l)); i++)
-            places[sac_lists_chain(lists, l)[i]] = list_at(lists, l)->first + i;
-    return places;
-}
-
-/* Moves what page `from` holds to page `to`, and what that held to `from`. */
-static void swap_pages(sac_lists *lists, uint32_t *places, unsigned char *spare, uint32_t from, uint32_t to)
-{
-    size_t bytes = sac_page_bytes(&lists->pq);
-    uint32_t place = places[from];
-
-    memcpy(spare, sac_lists_page(lists, to), bytes);
-    memcpy(sac_lists_page(lists, to), sac_lists_page(lists, from), bytes);
-    memcpy(sac_lists_page(lists, from), spare, bytes);
-    if (places[to] != NO_PLACE)
-        *chain_at(lists, places[to]) = from;
-    *chain_at(lists, place) = to;
-    places[from] = places[to];
-    places[to] = place;
-}
-
 /* Where the entries of a list are now. */
 static void note_list(sac_lists *lists, uint32_t list)
 {
@@ -488,28 +458,48 @@ static void note_list(sac_lists *lists, uint32_t list)
     }
 }
 
-void sac_lists_gather(sac_lists *lists)
+/* Copies the pages of all lists into a slab, one list after the other, and numbers them anew. */
+static void move_pages(sac_lists *lists, unsigned char *const *from, unsigned char *slab)
 {
-    uint32_t used = lists->page_count - lists->free_count, next = 0, *places;
-    unsigned char *spare;
+    unsigned char **pages = lists->pages.host;
+    size_t bytes = sac_page_bytes(&lists->pq);
+    uint32_t next = 0;
 
-    if (!sac_device_host_visible(lists->device) || lists->strewn < used / STREWN_SHARE + STREWN_LEAST)
-        return;
-    places = places_of(lists);
-    spare = malloc(sac_page_bytes(&lists->pq));
-    for (uint32_t l = 0; places != NULL && spare != NULL && l < lists->nlist; l++) {
-        for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(lists, l)); i++, next++)
-            if (sac_lists_chain(lists, l)[i] != next)
-                swap_pages(lists, places, spare, sac_lists_chain(lists, l)[i], next);
+    for (uint32_t l = 0; l < lists->nlist; l++) {
+        for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(lists, l)); i++, next++) {
+            uint32_t *number = chain_at(lists, list_at(lists, l)->first + i);
+
+            pages[next] = slab + next * bytes;
+            memcpy(pages[next], from[*number], bytes);
+            *number = next;
+        }
         note_list(lists, l);
     }
-    if (next == used) { /* else there was no memory for it, and lists stay as they are */
+}
+
+void sac_lists_gather(sac_lists *lists)
+{
+    uint32_t used = lists->page_count - lists->free_count;
+    size_t bytes = sac_page_bytes(&lists->pq);
+    unsigned char **from;
+    void *slab = NULL;
+
+    if (!sac_device_host_visible(lists->device) || used == 0 || used * bytes > GATHER_MOST ||
+        lists->strewn < used / STREWN_SHARE + STREWN_LEAST)
+        return;
+    from = reallocarray(NULL, lists->page_count, sizeof *from);
+    if (from != NULL && sac_buffer_alloc(lists->device, used, bytes, &slab, NULL) == SAC_OK) {
+        memcpy(from, lists->pages.host, lists->page_count * sizeof *from);
+        move_pages(lists, from, slab);
+        for (uint32_t i = 0; i < lists->slab_count; i++)
+            sac_buffer_free(lists->device, lists->slabs[i]);
+        lists->slabs[0] = slab;
+        lists->slab_count = 1;
+        lists->page_count = used;
+        lists->free_count = 0;
         lists->strewn = 0;
-        for (uint32_t i = 0; i < lists->free_count; i++)
-            lists->free_pages[i] = lists->page_count - 1 - i;
     }
-    free(places);
-    free(spare);
+    free(from);
 }
 
 /* ---- looking ---------------------------------------------------------------------------------------- */

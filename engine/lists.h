@@ -59,8 +59,9 @@ sac_status sac_lists_reserve(sac_lists *lists, sac_workspace *ws, uint32_t pages
 sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, uint32_t rows,
                           unsigned char *pages);
 
-/* Moves pages so that each list's are one piece of memory, if many of them are not and the host sees them: a
- * CPU reads ahead, and looks up fewer addresses. No search may run meanwhile. */
+/* Moves all pages to one piece of memory, each list's next to each other and none to spare, where many have
+ * come one by one, they are not too much, and the host sees them: a CPU reads ahead. No search may run
+ * meanwhile. Where there is no memory for it nothing happens. */
 void sac_lists_gather(sac_lists *lists);
 
 /* Takes back what was appended last, with the same arguments. No search may run until sac_lists_sync(). */

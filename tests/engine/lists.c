@@ -235,10 +235,12 @@ static void gathered_lists_are_one_piece(void **state)
     lists.strewn = lists.page_count * 2; /* as of a larger index */
     sac_lists_gather(&lists);
     check(t, &lists, entries);
-    if (sac_device_host_visible(t->device))
+    if (sac_device_host_visible(t->device)) {
+        assert_int_equal(lists.free_count, 0);
         for (uint32_t l = 0, next = 0; l < NLIST; l++)
             for (uint32_t i = 0; i < sac_page_count(sac_lists_rows(&lists, l)); i++)
                 assert_int_equal(sac_lists_chain(&lists, l)[i], next++);
+    }
     for (uint32_t slot = 0; slot < SLOTS; slot++) /* what is free now can be used */
         if (!entries[slot].held)
             fill_one(t, &lists, entries, slot % NLIST, slot, 1);
