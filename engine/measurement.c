@@ -206,49 +206,34 @@ void sac_measurement_rank(const sac_measurement *m, const sac_ivf_probed *probed
         m->ranks[probed->lists[(size_t)q * probed->width + p]] = clear ? SAC_NO_RANK : p;
 }
 
-/* How many lists a query has to probe for as good as all of its neighbours, of those that are probed here;
- * 0: more. */
-static uint32_t enough_of(const sac_measurement *m, const sac_ivf_probed *probed, uint32_t *by_rank)
+/* Neighbours in the lists that the queries probe. */
+static uint32_t within_lists(const sac_measurement *m, const sac_ivf_probed *probed)
 {
     uint32_t found = 0;
 
-    memset(by_rank, 0, probed->width * sizeof *by_rank);
     for (uint32_t q = 0; q < m->n; q++) {
         sac_measurement_rank(m, probed, q, false);
-        for (uint32_t i = SAC_HIDDEN; i < m->counts[q]; i++) {
-            uint32_t rank = m->ranks[list_of(m, m->known[q * SAC_KNOWN + i])];
-            if (rank != SAC_NO_RANK)
-                by_rank[rank]++;
-        }
+        for (uint32_t i = SAC_HIDDEN; i < m->counts[q]; i++)
+            found += m->ranks[list_of(m, m->known[q * SAC_KNOWN + i])] != SAC_NO_RANK;
         sac_measurement_rank(m, probed, q, true);
     }
-    for (uint32_t p = 0; p < probed->width; p++) {
-        found += by_rank[p];
-        if (found >= RECALL_ENOUGH * m->wanted)
-            return p + 1;
-    }
-    return 0;
+    return found;
 }
 
 sac_status sac_measurement_most(const sac_measurement *m, uint32_t *most)
 {
-    uint32_t nlist = sac_index_ivf(m->index)->nlist;
+    uint32_t nlist = sac_index_ivf(m->index)->nlist, limit = nlist < SAC_PROBES_MAX ? nlist : SAC_PROBES_MAX;
     sac_status st = SAC_OK;
+    bool enough = false;
 
-    *most = 0;
-    for (uint32_t width = 16; st == SAC_OK && *most == 0; width *= 4) {
+    for (uint32_t nprobe = 16; st == SAC_OK && !enough; nprobe += nprobe / 4) {
         sac_workspace_mark mark = sac_workspace_save(m->ws);
         sac_ivf_probed probed;
-        uint32_t *by_rank;
 
-        width = width < nlist ? width : nlist;
-        width = width < SAC_PROBES_MAX ? width : SAC_PROBES_MAX;
-        by_rank = sac_workspace_host(m->ws, width, sizeof *by_rank);
-        st = by_rank == NULL ? sac_workspace_failure(m->ws) : sac_measurement_probe(m, width, &probed);
-        if (st == SAC_OK)
-            *most = enough_of(m, &probed, by_rank);
-        if (*most == 0 && (width == nlist || width == SAC_PROBES_MAX))
-            *most = width;
+        *most = nprobe < limit ? nprobe : limit;
+        st = sac_measurement_probe(m, *most, &probed);
+        enough =
+            st == SAC_OK && (*most == limit || within_lists(m, &probed) >= RECALL_ENOUGH * (double)m->wanted);
         sac_workspace_restore(m->ws, mark);
     }
     return st;

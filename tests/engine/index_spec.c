@@ -98,8 +98,10 @@ static void automatic_choices_grow_with_the_data(void **state)
     sac_index_spec_choose(1000, 1000, 512, &spec);
     assert_int_equal(spec.nlist, 0);
     sac_index_spec_choose(1000000, 1000000, 128, &spec);
-    assert_in_range(spec.nlist, 500, 8000);
+    assert_in_range(spec.nlist, 3500, 4500);
     assert_int_equal(spec.m, 32);
+    sac_index_spec_choose(20000, 20000, 128, &spec);
+    assert_in_range(spec.nlist, 300, 700);                /* of some 30 to 60 vectors each */
     sac_index_spec_choose(100000000, 200000, 768, &spec); /* few to learn from */
     assert_in_range(spec.nlist, 1000, 200000 / 30);
     for (uint32_t dim = 8; dim <= SAC_DIM_MAX; dim = dim * 5 / 4 + 1) {
