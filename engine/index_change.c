@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK_ROWS 4096u /* added under one lock */
+#define CHUNK_ROWS 4096u      /* deleted under one lock */
+#define CHUNK_ROWS_MAX 16384u /* added under one lock: each chunk packs all centroids anew */
 #define CHUNK_ROWS_LEAST 64u
 #define CHUNK_ROWS_DEVICE 32768u /* where device memory is not the host's */
 #define F16_MAX 65504.0f
@@ -34,11 +35,11 @@ size_t sac_index_chunk_rows(const sac_index *index)
 {
     size_t floats = (size_t)index->dim + index->spec.coded_dim + index->spec.m + 8;
     size_t rows = index->shards[0].workspaces.share / 4 / (floats * sizeof(float));
+    bool host = sac_device_host_visible(index->device);
+    size_t least = host ? CHUNK_ROWS : CHUNK_ROWS_LEAST, most = host ? CHUNK_ROWS_MAX : CHUNK_ROWS_DEVICE;
 
-    if (sac_device_host_visible(index->device))
-        return CHUNK_ROWS;
-    rows = rows > CHUNK_ROWS_LEAST ? rows : CHUNK_ROWS_LEAST;
-    return rows < CHUNK_ROWS_DEVICE ? rows : CHUNK_ROWS_DEVICE;
+    rows = rows > least ? rows : least;
+    return rows < most ? rows : most;
 }
 
 static int compare_labels(const void *a, const void *b)

@@ -15,6 +15,7 @@ size_t sac_resize_scratch_vnni(const sac_device *d, const struct sac_resize_args
 sac_status sac_patchify_cpu(sac_stream *s, const struct sac_patchify_args *a);
 size_t sac_patchify_scratch_cpu(const sac_device *d, const struct sac_patchify_args *a);
 sac_status sac_tokens_cpu(sac_stream *s, const struct sac_tokens_args *a);
+sac_status sac_list_write_cpu(sac_stream *s, const struct sac_list_write_args *a);
 sac_status sac_unit_rows_cpu(sac_stream *s, const struct sac_unit_rows_args *a);
 
 sac_dtype sac_linear_precision_cpu(const sac_device *d);

@@ -69,6 +69,7 @@ void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features)
     ops->linear_scratch = sac_linear_scratch_cpu;
     ops->tokens = sac_tokens_cpu;
     ops->unit_rows = sac_unit_rows_cpu;
+    ops->list_write = sac_list_write_cpu;
 #if defined(SACCADE_X86)
     vectors_fill(ops, features);
     if (!(features & SAC_CPU_AVX2))

@@ -7,17 +7,18 @@
 #include <assert.h>
 #include <string.h>
 
-enum { TASK_ROWS = 64 };
+enum { TASK_ROWS = 64, NORM_ROWS = 16 /* whose norms are computed together */ };
 
 struct worker {
     float *residual; /* [TASK_ROWS][dim] */
-    float *decoded;  /* [dim] */
+    float *decoded;  /* [NORM_ROWS][dim] */
 };
 
 struct encode {
     const struct sac_pq_encode_args *args;
     const struct sac_pq_kernels *kernels;
     float *codewords; /* [m][dsub][2^nbits] */
+    float *zeros;     /* [dim] */
     struct worker *workers;
 };
 
@@ -25,10 +26,10 @@ size_t sac_pq_encode_scratch_cpu(const sac_device *d, const struct sac_pq_encode
 {
     size_t dim = (size_t)a->pq.m * a->pq.dsub;
 
-    return sac_scratch_size(dim << a->pq.nbits, sizeof(float)) +
+    return sac_scratch_size(dim << a->pq.nbits, sizeof(float)) + sac_scratch_size(dim, sizeof(float)) +
            sac_scratch_size(d->threads, sizeof(struct worker)) +
-           d->threads *
-               (sac_scratch_size(TASK_ROWS * dim, sizeof(float)) + sac_scratch_size(dim, sizeof(float)));
+           d->threads * (sac_scratch_size(TASK_ROWS * dim, sizeof(float)) +
+                         sac_scratch_size(NORM_ROWS * dim, sizeof(float)));
 }
 
 static bool workspace_take(sac_stream *s, struct encode *e)
@@ -36,14 +37,16 @@ static bool workspace_take(sac_stream *s, struct encode *e)
     size_t dim = (size_t)e->args->pq.m * e->args->pq.dsub;
 
     e->codewords = sac_scratch_take(s, dim << e->args->pq.nbits, sizeof(float));
+    e->zeros = sac_scratch_take(s, dim, sizeof *e->zeros);
     e->workers = sac_scratch_take(s, s->device->threads, sizeof *e->workers);
-    if (e->codewords == NULL || e->workers == NULL)
+    if (e->codewords == NULL || e->zeros == NULL || e->workers == NULL)
         return false;
+    memset(e->zeros, 0, dim * sizeof *e->zeros);
     for (uint32_t i = 0; i < s->device->threads; i++) {
         struct worker *w = &e->workers[i];
 
         w->residual = sac_scratch_take(s, TASK_ROWS * dim, sizeof(float));
-        w->decoded = sac_scratch_take(s, dim, sizeof(float));
+        w->decoded = sac_scratch_take(s, NORM_ROWS * dim, sizeof(float));
         if (w->residual == NULL || w->decoded == NULL)
             return false;
     }
@@ -79,24 +82,34 @@ static const float *residuals(const struct encode *e, struct worker *w, size_t f
     return w->residual;
 }
 
-/* |centroid + decoded residual|^2 of one row. */
-static float decoded_norm(const struct encode *e, struct worker *w, size_t row)
+/* Centroid + decoded residual of one row. */
+static void decode(const struct encode *e, size_t row, float *restrict to)
 {
     const struct sac_pq_encode_args *a = e->args;
     uint32_t m = a->pq.m, dsub = a->pq.dsub;
-    size_t dim = (size_t)m * dsub;
-    const void *decoded = w->decoded;
-    float negated;
+    const float *centroid = a->centroids != NULL ? a->centroids + (size_t)a->index[row] * m * dsub : e->zeros;
 
-    for (uint32_t j = 0; j < m; j++)
-        memcpy(w->decoded + (size_t)j * dsub,
-               a->codebook + (((size_t)j << a->pq.nbits) + a->codes[row * m + j]) * dsub,
-               dsub * sizeof(float));
-    for (size_t d = 0; a->centroids != NULL && d < dim; d++)
-        w->decoded[d] += a->centroids[a->index[row] * dim + d];
-    e->kernels->rows->distances(w->decoded, &decoded, 1, (uint32_t)dim, SAC_F32, SAC_DISTANCE_NEG_IP,
-                                &negated);
-    return -negated;
+    for (uint32_t j = 0; j < m; j++, centroid += dsub, to += dsub) {
+        const float *word = a->codebook + (((size_t)j << a->pq.nbits) + a->codes[row * m + j]) * dsub;
+
+        for (uint32_t d = 0; d < dsub; d++)
+            to[d] = word[d] + centroid[d];
+    }
+}
+
+/* Norms of up to NORM_ROWS rows, as their distances from 0. */
+static void decoded_norms(const struct encode *e, struct worker *w, size_t first, uint32_t count)
+{
+    const struct sac_pq_encode_args *a = e->args;
+    size_t dim = (size_t)a->pq.m * a->pq.dsub;
+    const void *rows[NORM_ROWS];
+
+    for (uint32_t i = 0; i < count; i++) {
+        decode(e, first + i, w->decoded + i * dim);
+        rows[i] = w->decoded + i * dim;
+    }
+    e->kernels->rows->distances(e->zeros, rows, count, (uint32_t)dim, SAC_F32, SAC_DISTANCE_L2SQ,
+                                a->norms + first);
 }
 
 static void encode_task(void *context, uint32_t task, uint32_t worker)
@@ -112,8 +125,8 @@ static void encode_task(void *context, uint32_t task, uint32_t worker)
     for (uint32_t j = 0; j < m; j++)
         e->kernels->encode(e->codewords + (size_t)j * count * dsub, count, dsub, x + (size_t)j * dsub, dim,
                            rows, a->codes + first * m + j, m);
-    for (uint32_t i = 0; a->norms != NULL && i < rows; i++)
-        a->norms[first + i] = decoded_norm(e, w, first + i);
+    for (uint32_t i = 0; a->norms != NULL && i < rows; i += NORM_ROWS)
+        decoded_norms(e, w, first + i, rows - i < NORM_ROWS ? rows - i : NORM_ROWS);
 }
 
 static sac_status encode_run(sac_stream *s, const struct sac_pq_encode_args *a,
