@@ -40,6 +40,8 @@ uint64_t sac_keys_select(uint64_t *keys, size_t n, size_t k);
 
 /* Ascending. */
 void sac_keys_sort(uint64_t *keys, size_t n);
+/* The same for distinct keys, fast for few; work: [n]. */
+void sac_keys_sort_avx512(uint64_t *keys, size_t n, uint64_t *work);
 
 /* The k smallest of n keys, ascending, as distances and indices; places beyond n are marked unused. */
 void sac_keys_write(uint64_t *keys, size_t n, size_t k, float *distances, uint32_t *indices);

@@ -39,6 +39,7 @@ struct worker {
 struct ways {
     const struct sac_rows_kernels *rows;
     const struct sac_rough_kernels *rough;
+    void (*sort)(uint64_t *keys, size_t n, uint64_t *work); /* distinct keys */
 };
 
 struct probe {
@@ -167,11 +168,11 @@ static void compare(const struct probe *p, struct worker *w, const float *query,
 }
 
 /* The keys of all candidates, ascending. */
-static void sort(struct sac_reservoir *r)
+static void sort(const struct probe *p, struct sac_reservoir *r)
 {
     for (uint32_t i = 0; i < r->count; i++)
         r->keys[i] = sac_key(r->distance[i], r->index[i]);
-    sac_keys_sort(r->keys, r->count);
+    p->ways.sort(r->keys, r->count, r->keys + r->capacity);
 }
 
 /* How many of the nearest groups hold so many lists; their keys are the first. */
@@ -188,7 +189,7 @@ static uint32_t find_groups(const struct probe *p, struct worker *w, const float
         begin(&w->groups, k);
         compare(p, w, query, &heads, 0, a->group_count, &w->groups);
         prune(p, &w->groups);
-        sort(&w->groups.near);
+        sort(p, &w->groups.near);
         for (; taken < w->groups.near.count && held < wanted; taken++) {
             uint32_t group = sac_key_index(w->groups.near.keys[taken]);
 
@@ -275,7 +276,7 @@ static uint32_t choose(const struct probe *p, struct worker *w, const float *que
             drop_far(p, near, reach, w->rough.norm, ROUGH_ERROR * w->rough.norm);
         exact_distances(p, w, query, near->index, near->count, near->distance);
     }
-    sort(near);
+    sort(p, near);
     return near->count < near->k ? near->count : near->k;
 }
 
@@ -377,17 +378,23 @@ static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a, struc
     return SAC_OK;
 }
 
+static void sort_avx2(uint64_t *keys, size_t n, uint64_t *work)
+{
+    (void)work;
+    sac_keys_sort(keys, n);
+}
+
 sac_status sac_probe_avx2(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, (struct ways){&sac_rows_avx2, &sac_rough_avx2});
+    return probe_run(s, a, (struct ways){&sac_rows_avx2, &sac_rough_avx2, sort_avx2});
 }
 
 sac_status sac_probe_avx512(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_avx512});
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_avx512, sac_keys_sort_avx512});
 }
 
 sac_status sac_probe_vnni(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_vnni});
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_vnni, sac_keys_sort_avx512});
 }
