@@ -200,6 +200,18 @@ static uint32_t find_groups(const struct probe *p, struct worker *w, const float
     }
 }
 
+/* Has the rough rows of a group brought near, while another one is compared: hardware does not know that they
+ * come next, and stops at every page. */
+static void fetch_group(const struct sac_probe_args *a, uint32_t group)
+{
+    size_t row_bytes = a->rough != NULL ? sac_row_bytes(SAC_I8, a->dim) : 0;
+    const char *rows = a->rough;
+
+    for (size_t at = a->group_first[group] * row_bytes; at < a->group_first[group + 1] * row_bytes;
+         at += SAC_ALIGNMENT)
+        __builtin_prefetch(rows + at);
+}
+
 /* Returns how many lists there were. */
 static uint32_t compare_nearest_groups(const struct probe *p, struct worker *w, size_t q)
 {
@@ -212,6 +224,8 @@ static uint32_t compare_nearest_groups(const struct probe *p, struct worker *w, 
         uint32_t group = sac_key_index(w->groups.near.keys[i]);
         uint32_t first = a->group_first[group], end = a->group_first[group + 1];
 
+        if (i + 1 < count)
+            fetch_group(a, sac_key_index(w->groups.near.keys[i + 1]));
         compare(p, w, query, &centroids, first, end, &w->lists);
         compared += end - first;
     }
