@@ -58,7 +58,7 @@ static sac_tune_params params_of(const struct clusters *c)
     p.metric = SAC_METRIC_L2;
     p.n = ROWS;
     p.vectors = c->rows;
-    p.seconds = 0.3;
+    p.seconds = 0.2;
     return p;
 }
 
