@@ -6,7 +6,7 @@
  * A query whose lists hold less than it needs asks again: without its reach, then for twice as many, in the
  * end of all lists.
  *
- * Floor, a lone query, 8192 lists of 128 components: see rough_simd.h for the comparisons; 60 exact distances
+ * Floor, a lone query, 8192 lists of 128 components: see rough_vnni.c for the comparisons; 60 exact distances
  * read 31 KB, which is 1.5 us at the 20 GB/s that a core gets beyond L2. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/keys.h"
@@ -18,7 +18,7 @@
 
 enum {
     BLOCK = SAC_FILTER_ROWS, /* rows that are compared at a time */
-    TASK_QUERIES = 8,
+    TASK_QUERIES = 4,        /* fewer are done before a helper has woken up */
 };
 
 #define ROUGH_ERROR 4e-3f /* of rough distances, as a share of |q|^2: several times what they are off by */
