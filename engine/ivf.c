@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of a million SIFT vectors and 2048 or 8192 lists, 48 leave 5 to 10 % more entries to be scanned for a
+ * recall of 0.95 than 96; with 2048 lists, 192 leave as many. */
 #define COARSE_SAMPLE_PER_LIST 96u
 #define COARSE_ITERATIONS 8u
 #define PQ_ITERATIONS 8u
