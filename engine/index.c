@@ -10,6 +10,7 @@
 
 #define LENGTH_SQUARED_MAX 1e36f
 #define LENGTH_SQUARED_MIN 1e-30f /* for cosine */
+#define AHEAD 8u                  /* rows of a sample that are on their way from memory */
 
 /* ---- vectors that come in --------------------------------------------------------------------------- */
 
@@ -170,6 +171,13 @@ static void shuffle(sac_random *random, size_t n, uint64_t *rows)
     }
 }
 
+/* The next rows of a sample come from anywhere. */
+static void prefetch(const float *x, uint32_t dim)
+{
+    for (uint32_t d = 0; d < dim; d += 16)
+        __builtin_prefetch(x + d);
+}
+
 /* Up to `most` of the rows, drawn evenly and in random order, as the index would store them. */
 static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t n, const float *vectors,
                               size_t most, sac_span *out, size_t *count)
@@ -186,6 +194,8 @@ static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t 
     shuffle(&random, *count, rows);
     for (size_t i = 0; st == SAC_OK && i < *count; i++) {
         const float *x = vectors + rows[i] * index->dim;
+        if (i + AHEAD < *count)
+            prefetch(vectors + rows[i + AHEAD] * index->dim, index->dim);
         st = sac_index_check_vector(index, x, "vector", (size_t)rows[i], ws->err);
         if (st == SAC_OK)
             sac_index_copy_vector(index, x, (float *)out->host + i * index->dim);
