@@ -2,8 +2,8 @@
  *
  * The queries are vectors that the index holds, each left out of its own answer. They are easier than those
  * of users, in two ways, and both are made good:
- * - Parts of the same photo are in the index with them. So a query's nearest SAC_HIDDEN neighbours, where its
- *   relatives are, are taken out of the world, and what must be found are the next 10.
+ * - Parts of the same photo are in the index with them. So a query's SAC_HIDDEN nearest, the likeliest of its
+ *   relatives, is taken out of the world, and what must be found are the next 10.
  * - They helped to train it. A vector drew the centroid of its list nearer by 1/size of the way, so it is let
  *   reach as much farther, because reach counts in distances from the nearest centroid.
  */
@@ -12,8 +12,8 @@
 
 #include "engine/index_state.h"
 
-#define SAC_HIDDEN 2u
-#define SAC_KNOWN (SAC_HIDDEN + 10) /* a query's relatives, and the next */
+#define SAC_HIDDEN 1u
+#define SAC_KNOWN (SAC_HIDDEN + 10) /* those, and the next */
 #define SAC_MEASURED_DEPTH 1280u    /* the most that is measured */
 #define SAC_MEASURED_CANDIDATES (SAC_MEASURED_DEPTH + SAC_HIDDEN + 1)
 #define SAC_NO_RANK UINT32_MAX
