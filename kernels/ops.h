@@ -169,8 +169,8 @@ struct sac_rows_read_args {
 /* ---- product quantizer and inverted lists ---------------------------------------------------------- */
 
 /* A page of an inverted list is one piece of memory (page.h): the codes of 64 entries, then their bias
- * f32[64], then their slots u32[64]. Codes are sub-quantizer-major, so that one register holds the same
- * sub-quantizer of all of a page's entries:
+ * f32[64], then their factors f32[64] where the shape has them, then their slots u32[64]. Codes are
+ * sub-quantizer-major, so that one register holds the same sub-quantizer of all of a page's entries:
  *   - nbits 5..8: u8 code[m][64], one byte a code, the high bits 0;
  *   - nbits 4: u8 code[(m + 1) / 2][64], byte t being sub-quantizer 2t in the low four bits, 2t + 1 in the
  *     high.
@@ -186,6 +186,7 @@ typedef struct sac_pq_shape {
     uint32_t m;     /* sub-quantizers, 1..512 */
     uint32_t nbits; /* 4..8 */
     uint32_t dsub;  /* components of each: the padded dimension is m * dsub */
+    bool factors;   /* entries have a factor beside their bias (RaBitQ); nbits is 4 then */
 } sac_pq_shape;
 
 /* One inverted list: its chain of pages is chains[first .. first + ceil(row_count / SAC_PAGE_ROWS)), in
@@ -219,12 +220,44 @@ struct sac_pq_encode_args {
     float *norms;           /* [n], or NULL */
 };
 
+/* A random rotation in O(dim log dim): out components y of x and zeros, lengths and angles as they were. Each
+ * round multiplies all components by signs and mixes a power of two of them (sac_walsh_size(out); walsh.h) by
+ * a Walsh-Hadamard transform: the first ones in even rounds, the last ones in odd ones. Those are multiplied
+ * by sign / sqrt(how many), the product rounded first. Every variant equals the twin bit for bit. */
+#define SAC_ROTATE_ROUNDS 4u
+struct sac_rotate_args {
+    const float *x; /* [n][in] */
+    size_t n;
+    uint32_t in, out;   /* 1 <= in <= out */
+    const float *signs; /* [SAC_ROTATE_ROUNDS][out], each 1 or -1 */
+    float *y;           /* [n][out] */
+};
+
+/* RaBitQ with one bit a component (rabitq.h has the formulas): codes, bias and factor of the residuals r =
+ * x - centroid[index] of rotated rows. Bit t of code j says that component 4 j + t of r is not negative, so
+ * codes are those of a product quantizer with nbits 4, dsub 4 and the codebook {-1, 1}^4. factor = |r|^2 /
+ * sum |r|, 0 for r = 0, to 1e-5 relative; bias to 1e-5 * (|c|^2 + |r|^2 + factor * sum |c|). Codes are
+ * row-major: u8 [n][dim / 4]. */
+#define SAC_RABITQ_DSUB 4u
+struct sac_rabitq_encode_args {
+    const float *x; /* [n][dim] */
+    size_t n;
+    uint32_t dim;           /* a multiple of SAC_RABITQ_DSUB */
+    const float *centroids; /* [.][dim] */
+    const uint32_t *index;  /* [n] */
+    sac_distance distance;
+    uint8_t *codes; /* [n][dim / SAC_RABITQ_DSUB] */
+    float *bias;    /* [n] */
+    float *factors; /* [n] */
+};
+
 /* Places n entries into pages: the transposition from row-major codes to blocks. Also zeroes nothing. */
 struct sac_list_write_args {
     sac_pq_shape pq;
     unsigned char *const *pages;
     const uint8_t *codes;      /* [n][m] */
     const float *bias;         /* [n] */
+    const float *factors;      /* [n]; not looked at where the shape has none */
     const uint32_t *slots;     /* [n] */
     const uint32_t *positions; /* [n], distinct */
     size_t n;
@@ -320,14 +353,18 @@ typedef enum sac_schedule {
 
 /* The depths[q] nearest entries over each query's probes: approximate distance
  *     base + bias[entry] + scale * <query, decoded residual>  =  base + bias[entry] + sum_j table[j][code_j]
+ * or, where the shape has factors,
+ *     base + bias[entry] + factor[entry] * sum_j table[j][code_j]
+ * which is for query-major only.
  * Results ascend by (distance, slot); unused places of the first depths[q] hold +inf and UINT32_MAX. Queries
  * are independent of each other. Tables, bases and queries are finite.
  *
  * Tolerance: query-major may choose by tables rounded to 8 bits (unit u = the largest range over j of a table
  * row, divided by 255), list-major by query and decoded residual rounded to bf16: near the cut other entries
- * may be kept within 2 e, with e = m * u / 2 or e = 2^-7 * |scale| * |q| * max |r|. They must be few: where
+ * may be kept within 2 e, with e = m * u / 2 (times
+ * the largest factor among the probes' pages) or e = 2^-7 * |scale| * |q| * max |r|. They must be few: where
  * the entries around the cut differ by less than rounding moves them, the choice is by f32. The distances and
- * their order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + sum_j max
+ * their order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + |factor| * sum_j max
  * |table[j]|); list-major's may differ by e. (The CPU's versions give the twin's results to the bit: bytes
  * and bf16 only decide who is looked at, and list-major makes the table that its pq_table would make.) */
 struct sac_pq_scan_args {
@@ -508,6 +545,9 @@ struct sac_ops {
 
     sac_status (*pq_encode)(sac_stream *s, const struct sac_pq_encode_args *a);
     size_t (*pq_encode_scratch)(const sac_device *d, const struct sac_pq_encode_args *a);
+    /* NULL, both, on a device without RaBitQ: it is given no pool with factors then. */
+    sac_status (*rotate)(sac_stream *s, const struct sac_rotate_args *a);
+    sac_status (*rabitq_encode)(sac_stream *s, const struct sac_rabitq_encode_args *a);
     sac_status (*list_write)(sac_stream *s, const struct sac_list_write_args *a);
     sac_status (*list_move)(sac_stream *s, const struct sac_list_move_args *a);
     sac_status (*probe)(sac_stream *s, const struct sac_probe_args *a);

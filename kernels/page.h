@@ -19,9 +19,15 @@ SAC_PAGE_INLINE size_t sac_page_code_bytes(const sac_pq_shape *pq)
     return SAC_PAGE_ROWS * (pq->nbits == 4 ? (size_t)(pq->m + 1) / 2 : (size_t)pq->m);
 }
 
+/* Bytes of a page's bias, and of its factors. */
+SAC_PAGE_INLINE size_t sac_page_float_bytes(const sac_pq_shape *pq)
+{
+    return SAC_PAGE_ROWS * sizeof(float) * (pq->factors ? 2 : 1);
+}
+
 SAC_PAGE_INLINE size_t sac_page_bytes(const sac_pq_shape *pq)
 {
-    return sac_page_code_bytes(pq) + SAC_PAGE_ROWS * (sizeof(float) + sizeof(uint32_t));
+    return sac_page_code_bytes(pq) + sac_page_float_bytes(pq) + SAC_PAGE_ROWS * sizeof(uint32_t);
 }
 
 SAC_PAGE_INLINE float *sac_page_bias(const sac_pq_shape *pq, unsigned char *page)
@@ -29,9 +35,15 @@ SAC_PAGE_INLINE float *sac_page_bias(const sac_pq_shape *pq, unsigned char *page
     return (float *)(void *)(page + sac_page_code_bytes(pq));
 }
 
+/* Where the shape has factors. */
+SAC_PAGE_INLINE float *sac_page_factors(const sac_pq_shape *pq, unsigned char *page)
+{
+    return sac_page_bias(pq, page) + SAC_PAGE_ROWS;
+}
+
 SAC_PAGE_INLINE uint32_t *sac_page_slots(const sac_pq_shape *pq, unsigned char *page)
 {
-    return (uint32_t *)(void *)(page + sac_page_code_bytes(pq) + SAC_PAGE_ROWS * sizeof(float));
+    return (uint32_t *)(void *)(page + sac_page_code_bytes(pq) + sac_page_float_bytes(pq));
 }
 
 /* Pages that a list of so many entries has. */
@@ -60,7 +72,7 @@ SAC_PAGE_INLINE void sac_page_code_set(const sac_pq_shape *pq, uint8_t *page, ui
         *byte = (uint8_t)((*byte & 0x0f) | code << 4);
 }
 
-/* Copies the codes, bias and slots of `count` lines of one page to lines of another. */
+/* Copies the codes, bias, factors and slots of `count` lines of one page to lines of another. */
 SAC_PAGE_INLINE void sac_page_copy(const sac_pq_shape *pq, unsigned char *to, uint32_t to_line,
                                    unsigned char *from, uint32_t from_line, uint32_t count)
 {
@@ -69,6 +81,9 @@ SAC_PAGE_INLINE void sac_page_copy(const sac_pq_shape *pq, unsigned char *to, ui
     for (size_t at = 0; at < code_bytes; at += SAC_PAGE_ROWS)
         memcpy(to + at + to_line, from + at + from_line, count);
     memcpy(sac_page_bias(pq, to) + to_line, sac_page_bias(pq, from) + from_line, count * sizeof(float));
+    if (pq->factors)
+        memcpy(sac_page_factors(pq, to) + to_line, sac_page_factors(pq, from) + from_line,
+               count * sizeof(float));
     memcpy(sac_page_slots(pq, to) + to_line, sac_page_slots(pq, from) + from_line, count * sizeof(uint32_t));
 }
 

@@ -56,6 +56,10 @@ sac_status sac_rows_read_avx2(sac_stream *s, const struct sac_rows_read_args *a)
 size_t sac_pq_encode_scratch_cpu(const sac_device *d, const struct sac_pq_encode_args *a);
 sac_status sac_pq_encode_avx2(sac_stream *s, const struct sac_pq_encode_args *a);
 sac_status sac_pq_encode_avx512(sac_stream *s, const struct sac_pq_encode_args *a);
+sac_status sac_rotate_avx2(sac_stream *s, const struct sac_rotate_args *a);
+sac_status sac_rotate_avx512(sac_stream *s, const struct sac_rotate_args *a);
+sac_status sac_rabitq_encode_avx2(sac_stream *s, const struct sac_rabitq_encode_args *a);
+sac_status sac_rabitq_encode_avx512(sac_stream *s, const struct sac_rabitq_encode_args *a);
 size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a);
 sac_status sac_probe_avx2(sac_stream *s, const struct sac_probe_args *a);
 sac_status sac_probe_avx512(sac_stream *s, const struct sac_probe_args *a);

@@ -26,6 +26,8 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->rows_read = sac_rows_read_avx2;
     ops->pq_encode = sac_pq_encode_avx2;
     ops->pq_encode_scratch = sac_pq_encode_scratch_cpu;
+    ops->rotate = sac_rotate_avx2;
+    ops->rabitq_encode = sac_rabitq_encode_avx2;
     ops->probe = sac_probe_avx2;
     ops->probe_scratch = sac_probe_scratch_cpu;
     ops->pq_table = sac_pq_table_avx2;
@@ -38,6 +40,8 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->nearest = sac_nearest_avx512;
     ops->gather_distances = sac_gather_distances_avx512;
     ops->pq_encode = sac_pq_encode_avx512;
+    ops->rotate = sac_rotate_avx512;
+    ops->rabitq_encode = sac_rabitq_encode_avx512;
     ops->probe = sac_probe_avx512;
     ops->pq_table = sac_pq_table_avx512;
     ops->pq_scan = sac_pq_scan_avx512;

@@ -15,6 +15,7 @@ static void write_task(void *context, uint32_t task, uint32_t worker)
     some.n = a->n - first < TASK_ROWS ? a->n - first : TASK_ROWS;
     some.codes = a->codes + first * a->pq.m;
     some.bias = a->bias + first;
+    some.factors = a->pq.factors ? a->factors + first : NULL;
     some.slots = a->slots + first;
     some.positions = a->positions + first;
     (void)sac_list_write_ref(NULL, &some);

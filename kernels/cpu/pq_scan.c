@@ -87,26 +87,35 @@ static const sac_probe *query_probes(const struct sac_pq_scan_args *a, size_t q)
     return a->probes + q * a->probe_stride;
 }
 
-/* Rounds the query's table. The error covers the rounding to bytes and all rounding of f32 sums, here and in
- * the exact distance, except what grows with the bias (see SLOP). */
+/* Rounding of f32 sums relative to the distance itself: what a large bias adds to the error. */
+static float slop(const struct sac_pq_bytes *bytes)
+{
+    return 4.0f * (float)(bytes->pq.m + 8) * 0x1p-24f;
+}
+
+/* Rounds the query's table. The errors cover the rounding to bytes and all rounding of f32 sums, here and in
+ * the exact distance, except what grows with the bias (see slop()). */
 static void bytes_make(const struct scan *scan, size_t q, struct worker *w)
 {
     const struct sac_pq_scan_args *a = scan->args;
     uint32_t nbits = a->pool.pq.nbits, m = a->pool.pq.m,
              levels = 65535 / m < 255 ? 65535 / m : 255; /* sums fit 16 bits */
     float range = scan->kernels->ranges(query_table(a, q), m, nbits, w->min);
-    double offset = 0.0, magnitude = 0.0;
+    double offset = 0.0, magnitude = 0.0, base = 0.0;
 
     for (uint32_t j = 0; j < m; j++) {
         offset += w->min[j];
         magnitude += fabs((double)w->min[j]) + range;
     }
     for (uint32_t p = 0; p < a->probe_counts[q]; p++)
-        magnitude = fmax(magnitude, fabs((double)query_probes(a, q)[p].base));
+        base = fmax(base, fabs((double)query_probes(a, q)[p].base));
     w->bytes.pq = a->pool.pq;
     w->bytes.unit = range / (float)levels;
     w->bytes.offset = (float)offset;
-    w->bytes.error = 0.501f * (float)m * w->bytes.unit + 4.0f * (float)(m + 8) * 0x1p-24f * (float)magnitude;
+    w->bytes.error = 0.501f * (float)m * w->bytes.unit + slop(&w->bytes) * (float)magnitude;
+    w->bytes.base_error = slop(&w->bytes) * (float)base;
+    if (a->pool.pq.factors)
+        w->bytes.offset -= w->bytes.error;
     scan->kernels->round(query_table(a, q), m, nbits, w->min, range > 0.0f ? (float)levels / range : 0.0f,
                          w->bytes.table);
     if (nbits == 4 && m % 2 == 1) /* the odd one's partner */
@@ -143,7 +152,7 @@ static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_re
 
     for (uint32_t i = 0; i < r->count; i += EXACT_LANES) {
         const uint8_t *codes[EXACT_LANES];
-        float sums[EXACT_LANES];
+        float sums[EXACT_LANES], starts[EXACT_LANES], factors[EXACT_LANES];
         uint32_t slots[EXACT_LANES], lanes = r->count - i < EXACT_LANES ? r->count - i : EXACT_LANES;
 
         for (uint32_t e = 0; e < EXACT_LANES; e++) {
@@ -153,31 +162,65 @@ static void exact_make(const struct sac_pq_scan_args *a, size_t q, struct sac_re
 
             codes[e] = page + line;
             slots[e] = sac_page_slots(pq, page)[line];
-            sums[e] = probe->base + sac_page_bias(pq, page)[line];
+            starts[e] = probe->base + sac_page_bias(pq, page)[line];
+            factors[e] = pq->factors ? sac_page_factors(pq, page)[line] : 0.0f;
+            sums[e] = pq->factors ? 0.0f : starts[e]; /* as the twin begins */
         }
-        sac_pq_exact_lanes(pq, table, codes, SAC_PAGE_ROWS, sums); /* the twin begins with base + bias */
+        sac_pq_exact_lanes(pq, table, codes, SAC_PAGE_ROWS, sums);
         for (uint32_t e = 0; e < lanes; e++) {
+            sums[e] = pq->factors ? starts[e] + factors[e] * sums[e] : sums[e];
             r->distance[i + e] = sums[e];
             r->keys[i + e] = sac_key(sums[e], slots[e]);
         }
     }
 }
 
-/* Rounding of f32 sums relative to the distance itself: what a large bias adds to the error. */
-static float slop(const struct sac_pq_bytes *bytes)
+/* The largest factor of the reservoir's entries that are not beyond a bound. */
+static float largest_factor(const struct sac_pq_scan_args *a, size_t q, const struct sac_reservoir *r,
+                            float bound)
 {
-    return 4.0f * (float)(bytes->pq.m + 8) * 0x1p-24f;
+    const sac_list_pool *pool = &a->pool;
+    float largest = 0.0f;
+
+    for (uint32_t i = 0; i < r->count; i++) {
+        uint32_t row = r->index[i];
+        unsigned char *page;
+
+        if (r->distance[i] > bound)
+            continue;
+        page = list_page(pool, &pool->lists[query_probes(a, q)[r->tag[i]].list], row);
+        largest = fmaxf(largest, sac_page_factors(&pool->pq, page)[row % SAC_PAGE_ROWS]);
+    }
+    return largest;
+}
+
+/* Drops what cannot be among the k nearest. With factors, distances are lower bounds, each as far below as
+ * its own factor says: then k entries are certainly within the bound and the error of the worst of them. */
+static void prune(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
+                  struct sac_reservoir *r)
+{
+    float bound, error = bytes->error;
+
+    if (r->count <= r->k)
+        return;
+    bound = scan->kernels->sieve->bound(r);
+    if (bytes->pq.factors)
+        error *= largest_factor(scan->args, q, r, bound);
+    r->threshold = bound + 2.0f * (error + bytes->base_error) + slop(bytes) * fabsf(bound);
+    scan->kernels->sieve->drop(r);
 }
 
 static void make_room(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
                       struct sac_reservoir *r)
 {
-    sac_reservoir_prune(r, scan->kernels->sieve, 2.0f * bytes->error, slop(bytes));
+    float error = bytes->pq.factors ? 0.0f : bytes->error; /* of what comes later, downwards */
+
+    prune(scan, q, bytes, r);
     if (r->count + 2 * SAC_FILTER_ROWS <= r->capacity)
         return;
     exact_make(scan->args, q, r); /* too many within the error of each other, duplicates for example */
     r->threshold = sac_reservoir_keep(r);
-    r->threshold += 2.0f * bytes->error + slop(bytes) * fabsf(r->threshold);
+    r->threshold += 2.0f * (error + bytes->base_error) + slop(bytes) * fabsf(r->threshold);
 }
 
 /* ---- pages ------------------------------------------------------------------------------------------ */
@@ -281,7 +324,8 @@ static void scan_run(const struct scan *scan, size_t q, const struct sac_pq_byte
 
     if (!sac_reservoir_has_room(&w->r))
         make_room(scan, q, bytes, &w->r);
-    scan->kernels->distances(bytes, run->pages, run->count, probe->base + bytes->offset, w->distance);
+    scan->kernels->distances(bytes, run->pages, run->count,
+                             a->pool.pq.factors ? probe->base : probe->base + bytes->offset, w->distance);
     before = w->r.count;
     rows = rows < run->count * SAC_PAGE_ROWS ? rows : run->count * SAC_PAGE_ROWS;
     scan->kernels->sieve->filter(&w->r, w->distance, rows, row, NULL);
@@ -313,7 +357,7 @@ static void scan_walk(const struct scan *scan, size_t q, const struct sac_pq_byt
 static uint32_t finish(const struct scan *scan, size_t q, const struct sac_pq_bytes *bytes,
                        struct sac_reservoir *r)
 {
-    sac_reservoir_prune(r, scan->kernels->sieve, 2.0f * bytes->error, slop(bytes));
+    prune(scan, q, bytes, r);
     exact_make(scan->args, q, r);
     if (r->count <= r->k)
         return r->count;
@@ -392,7 +436,8 @@ sac_status sac_pq_scan_run(sac_stream *s, const struct sac_pq_scan_args *a,
     struct scan scan = {.args = a, .kernels = kernels};
 
     assert(a->schedule == SAC_QUERY_MAJOR && a->pool.pq.m >= 1 && a->pool.pq.nbits >= 4 &&
-           a->pool.pq.nbits <= 8 && a->query_count <= UINT32_MAX);
+           (!a->pool.pq.factors || a->pool.pq.nbits == 4) && a->pool.pq.nbits <= 8 &&
+           a->query_count <= UINT32_MAX);
     if (a->query_count == 0)
         return SAC_OK;
     sac_scratch_reset(s);

@@ -5,12 +5,13 @@
 #include "kernels/cpu/reservoir.h"
 #include "kernels/page.h"
 
-/* A query's table rounded to bytes: sum_j table[j][code] is within `error` of offset + unit * sum of bytes.
- */
+/* A query's table rounded to bytes: sum_j table[j][code] is within `error` of offset + unit * sum of bytes;
+ * with factors it is at least that, and at most 2 * `error` more. */
 struct sac_pq_bytes {
     sac_pq_shape pq;
     uint8_t *table; /* the kernel's own layout, at most SAC_PQ_TABLE_STRIDE bytes a sub-quantizer */
     float unit, offset, error;
+    float base_error; /* of what is added to the sum, or to factor * sum */
 };
 
 #define SAC_PQ_TABLE_STRIDE 256u
@@ -24,7 +25,8 @@ struct sac_pq_scan_kernels {
     /* From the plain order to the kernel's own; the memory may be the same. NULL: nothing to do. */
     void (*arrange)(uint8_t *table, uint32_t m, uint32_t nbits);
     /* distance[i] = (base + bias of entry i) + unit * sum of its bytes, for all entries of some pages, of
-     * which the kernel takes two at a time where they can share the loads of a table. */
+     * which the kernel takes two at a time where they can share the loads of a table. With factors:
+     * (base + bias) + factor * (offset + unit * sum). */
     void (*distances)(const struct sac_pq_bytes *bytes, unsigned char *const *pages, uint32_t page_count,
                       float base, float *distance);
     const struct sac_sieve *sieve;

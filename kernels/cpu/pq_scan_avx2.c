@@ -28,6 +28,29 @@ static inline void distance8_store(__m128i sums, const float *bias, __m256 base,
     _mm256_storeu_ps(distance, _mm256_fmadd_ps(unit, sum, _mm256_add_ps(base, _mm256_loadu_ps(bias))));
 }
 
+/* With factors: see struct sac_pq_scan_kernels. */
+static inline void scaled8_store(__m128i sums, const struct sac_pq_bytes *bytes, const float *bias,
+                                 const float *factors, float base, float *distance)
+{
+    __m256 sum = _mm256_fmadd_ps(_mm256_set1_ps(bytes->unit), _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(sums)),
+                                 _mm256_set1_ps(bytes->offset));
+    __m256 start = _mm256_add_ps(_mm256_set1_ps(base), _mm256_loadu_ps(bias));
+
+    _mm256_storeu_ps(distance, _mm256_fmadd_ps(_mm256_loadu_ps(factors), sum, start));
+}
+
+static inline void sums32_store_scaled(const struct sums32 *s, const struct sac_pq_bytes *bytes,
+                                       const float *bias, const float *factors, float base, float *distance)
+{
+    __m256i even = _mm256_sub_epi16(s->all, _mm256_slli_epi16(s->odd, 8));
+    __m256i a = _mm256_unpacklo_epi16(even, s->odd), b = _mm256_unpackhi_epi16(even, s->odd);
+
+    scaled8_store(_mm256_castsi256_si128(a), bytes, bias, factors, base, distance);
+    scaled8_store(_mm256_castsi256_si128(b), bytes, bias + 8, factors + 8, base, distance + 8);
+    scaled8_store(_mm256_extracti128_si256(a, 1), bytes, bias + 16, factors + 16, base, distance + 16);
+    scaled8_store(_mm256_extracti128_si256(b, 1), bytes, bias + 24, factors + 24, base, distance + 24);
+}
+
 static inline void sums32_store(const struct sums32 *s, const float *bias, float base, float unit,
                                 float *distance)
 {
@@ -72,9 +95,16 @@ static void distances4_avx2(const struct sac_pq_bytes *bytes, unsigned char *con
                            _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16(both, 4), nibble)));
             }
         }
-        for (uint32_t half = 0; half < 2; half++)
-            sums32_store(&sums[half], sac_page_bias(&bytes->pq, pages[p]) + half * 32, base, bytes->unit,
-                         distance + half * 32);
+        for (uint32_t half = 0; half < 2; half++) {
+            const float *bias = sac_page_bias(&bytes->pq, pages[p]) + half * 32;
+
+            if (bytes->pq.factors)
+                sums32_store_scaled(&sums[half], bytes, bias,
+                                    sac_page_factors(&bytes->pq, pages[p]) + half * 32, base,
+                                    distance + half * 32);
+            else
+                sums32_store(&sums[half], bias, base, bytes->unit, distance + half * 32);
+        }
     }
 }
 

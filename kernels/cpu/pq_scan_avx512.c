@@ -25,7 +25,11 @@ void sac_pq_distances4_avx512(const struct sac_pq_bytes *bytes, unsigned char *c
             sums64_add(&sums, _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(tables)), low));
             sums64_add(&sums, _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(tables + 1)), high));
         }
-        sums64_store(&sums, sac_page_bias(&bytes->pq, pages[p]), base, bytes->unit, distance);
+        if (bytes->pq.factors)
+            sums64_store_scaled(&sums, bytes, sac_page_bias(&bytes->pq, pages[p]),
+                                sac_page_factors(&bytes->pq, pages[p]), base, distance);
+        else
+            sums64_store(&sums, sac_page_bias(&bytes->pq, pages[p]), base, bytes->unit, distance);
     }
 }
 

@@ -10,6 +10,8 @@ sac_status sac_list_move_ref(sac_stream *s, const struct sac_list_move_args *a)
     for (uint32_t j = 0; j < a->pq.m; j++)
         sac_page_code_set(&a->pq, to, to_line, j, (uint8_t)sac_page_code(&a->pq, from, from_line, j));
     sac_page_bias(&a->pq, to)[to_line] = sac_page_bias(&a->pq, from)[from_line];
+    if (a->pq.factors)
+        sac_page_factors(&a->pq, to)[to_line] = sac_page_factors(&a->pq, from)[from_line];
     sac_page_slots(&a->pq, to)[to_line] = sac_page_slots(&a->pq, from)[from_line];
     return SAC_OK;
 }

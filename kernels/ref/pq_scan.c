@@ -18,13 +18,14 @@ static void scan_page(const struct sac_pq_scan_args *a, size_t q, unsigned char 
     const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
 
     for (uint32_t line = 0; line < lines; line++) {
-        float distance = base + sac_page_bias(pq, page)[line];
+        float distance = base + sac_page_bias(pq, page)[line], sum = pq->factors ? 0.0f : distance;
         uint32_t slot = sac_page_slots(pq, page)[line];
 
         if (filter != NULL && !(filter[slot / 64] >> slot % 64 & 1))
             continue;
         for (uint32_t j = 0; j < pq->m; j++)
-            distance += table[((size_t)j << pq->nbits) + sac_page_code(pq, page, line, j)];
+            sum += table[((size_t)j << pq->nbits) + sac_page_code(pq, page, line, j)];
+        distance = pq->factors ? distance + sac_page_factors(pq, page)[line] * sum : sum;
         sac_list_insert(results->distance, results->slot, results->depth, &results->count, distance, slot);
     }
 }

@@ -25,6 +25,8 @@ sac_status sac_rows_read_ref(sac_stream *s, const struct sac_rows_read_args *a);
 
 sac_status sac_pq_encode_ref(sac_stream *s, const struct sac_pq_encode_args *a);
 size_t sac_pq_encode_scratch_ref(const sac_device *d, const struct sac_pq_encode_args *a);
+sac_status sac_rotate_ref(sac_stream *s, const struct sac_rotate_args *a);
+sac_status sac_rabitq_encode_ref(sac_stream *s, const struct sac_rabitq_encode_args *a);
 sac_status sac_list_write_ref(sac_stream *s, const struct sac_list_write_args *a);
 sac_status sac_list_move_ref(sac_stream *s, const struct sac_list_move_args *a);
 sac_status sac_probe_ref(sac_stream *s, const struct sac_probe_args *a);

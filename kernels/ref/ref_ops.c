@@ -23,6 +23,8 @@ void sac_ref_ops_fill(struct sac_ops *ops)
         .rows_read = sac_rows_read_ref,
         .pq_encode = sac_pq_encode_ref,
         .pq_encode_scratch = sac_pq_encode_scratch_ref,
+        .rotate = sac_rotate_ref,
+        .rabitq_encode = sac_rabitq_encode_ref,
         .list_write = sac_list_write_ref,
         .list_move = sac_list_move_ref,
         .probe = sac_probe_ref,

@@ -197,7 +197,7 @@ static void deletions_cross_pages(void **state)
 
     (void)state;
     memset(entries, 0, sizeof entries);
-    assert_ok(sac_lists_init(&lists, t->device, (sac_pq_shape){M, 4, 1}, NLIST, err));
+    assert_ok(sac_lists_init(&lists, t->device, (sac_pq_shape){.m = M, .nbits = 4, .dsub = 1}, NLIST, err));
     for (uint32_t l = 0, first = 0; l < NLIST; first += sizes[l++])
         fill_one(t, &lists, entries, l, first, sizes[l]);
     check(t, &lists, entries);
@@ -224,7 +224,7 @@ static void gathered_lists_are_one_piece(void **state)
 
     (void)state;
     memset(entries, 0, sizeof entries);
-    assert_ok(sac_lists_init(&lists, t->device, (sac_pq_shape){M, 4, 1}, NLIST, err));
+    assert_ok(sac_lists_init(&lists, t->device, (sac_pq_shape){.m = M, .nbits = 4, .dsub = 1}, NLIST, err));
     for (uint32_t first = 0; first + 30 <= SLOTS; first += 30)
         fill_one(t, &lists, entries, first / 30 % NLIST, first, 30);
     for (uint32_t slot = 0; slot < SLOTS; slot++)
@@ -254,7 +254,7 @@ static void loaded_lists_are_one_piece(void **state)
     static const uint32_t sizes[NLIST] = {0, 63, 64, 65, 1, 129, EDGE};
     static struct entry entries[SLOTS];
     struct training *t = training_open("ref", 1);
-    sac_pq_shape pq = {M, 8, 1};
+    sac_pq_shape pq = {.m = M, .nbits = 8, .dsub = 1};
     size_t bytes = sac_page_bytes(&pq);
     unsigned char *pages = calloc(EDGE / SAC_PAGE_ROWS, bytes);
     uint32_t slot = 0, all = 0;

@@ -9,10 +9,10 @@
 #include <string.h>
 
 const struct kernel_op *const kernel_ops[] = {
-    &norms_op,     &assign_op,     &cluster_sums_op, &nearest_op,   &gather_distances_op, &select_op,
-    &merge_op,     &rows_write_op, &rows_read_op,    &pq_encode_op, &list_write_op,       &list_move_op,
-    &probe_op,     &pq_table_op,   &linear_op,       &pq_scan_op,   &layer_norm_op,       &tokens_op,
-    &unit_rows_op, &patchify_op,   &attention_op,
+    &norms_op,      &assign_op,     &cluster_sums_op, &nearest_op,   &gather_distances_op, &select_op,
+    &merge_op,      &rows_write_op, &rows_read_op,    &pq_encode_op, &rotate_op,           &rabitq_encode_op,
+    &list_write_op, &list_move_op,  &probe_op,        &pq_table_op,  &linear_op,           &pq_scan_op,
+    &layer_norm_op, &tokens_op,     &unit_rows_op,    &patchify_op,  &attention_op,
 };
 const size_t kernel_op_count = sizeof kernel_ops / sizeof kernel_ops[0];
 

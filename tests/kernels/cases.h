@@ -52,6 +52,8 @@ union kernel_args {
     struct sac_rows_write_args rows_write;
     struct sac_rows_read_args rows_read;
     struct sac_pq_encode_args pq_encode;
+    struct sac_rotate_args rotate;
+    struct sac_rabitq_encode_args rabitq_encode;
     struct sac_list_write_args list_write;
     struct sac_list_move_args list_move;
     struct sac_probe_args probe;
@@ -152,16 +154,22 @@ const uint64_t *const *kernel_filters(struct kernel_data *data, size_t bits);
 bool kernel_near(float want, float got, float tolerance, float scale);
 double kernel_dot(const float *x, const float *y, uint32_t dim);
 
+/* Whether a device of these operations can be given the case's lists. */
+static inline bool kernel_knows(const struct sac_ops *ops, const struct kernel_case *c)
+{
+    return !c->pq.factors || ops->rabitq_encode != NULL;
+}
+
 /* The operation as kernel_op wants it: KERNEL_RUN(norms) makes norms_run(), KERNEL_SCRATCH(assign)
  * assign_scratch(). */
-#define KERNEL_RUN(name)                                                             \
-    static sac_status name##_run(sac_stream *stream, const struct kernel_data *data, \
-                                 const union kernel_args *args)                      \
-    {                                                                                \
-        const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));       \
-                                                                                     \
-        (void)data;                                                                  \
-        return ops->name != NULL ? ops->name(stream, &args->name) : SAC_UNSUPPORTED; \
+#define KERNEL_RUN(name)                                                                        \
+    static sac_status name##_run(sac_stream *stream, const struct kernel_data *data,            \
+                                 const union kernel_args *args)                                 \
+    {                                                                                           \
+        const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));                  \
+                                                                                                \
+        return ops->name != NULL && kernel_knows(ops, data->c) ? ops->name(stream, &args->name) \
+                                                               : SAC_UNSUPPORTED;               \
     }
 #define KERNEL_SCRATCH(name)                                                               \
     static size_t name##_scratch(const sac_device *device, const union kernel_args *args)  \
@@ -172,7 +180,8 @@ double kernel_dot(const float *x, const float *y, uint32_t dim);
     }
 
 extern const struct kernel_op norms_op, assign_op, cluster_sums_op, nearest_op, gather_distances_op,
-    select_op, merge_op, rows_write_op, rows_read_op, pq_encode_op, list_write_op, list_move_op, probe_op,
-    pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op, unit_rows_op, patchify_op, attention_op;
+    select_op, merge_op, rows_write_op, rows_read_op, pq_encode_op, rotate_op, rabitq_encode_op,
+    list_write_op, list_move_op, probe_op, pq_table_op, pq_scan_op, linear_op, layer_norm_op, tokens_op,
+    unit_rows_op, patchify_op, attention_op;
 
 #endif

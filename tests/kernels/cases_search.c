@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A case names the fields that an operation uses, in shapes too. */
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
 #define IP SAC_DISTANCE_NEG_IP
 
@@ -48,6 +51,18 @@ static const struct kernel_case pq_scan_cases[] = {
     {.n = 2049, .k = 1, .dim = 20, .queries = 1, .pq = {13, 5, 1}},
     {.n = 3000, .k = 1100, .dim = 20, .queries = 3, .pq = {8, 8, 1}, .flags = CASE_COUNTS},
     {.n = 6000, .k = 2, .dim = 4096, .queries = 1, .pq = {512, 8, 1}, .flags = CASE_FILTERS},
+    {.n = 63, .k = 1, .dim = 100, .queries = 1, .pq = {3, 4, 4, true}},
+    {.n = 3000, .k = 5, .dim = 10, .queries = 3, .pq = {32, 4, 4, true}},
+    {.n = 20000, .k = 11, .dim = 100, .queries = 1, .pq = {192, 4, 4, true}},
+    {.n = 5000,
+     .k = 9,
+     .dim = 100,
+     .queries = 9,
+     .pq = {127, 4, 4, true},
+     .flags = CASE_COUNTS | CASE_FILTERS},
+    {.n = 5000, .k = 9, .dim = 30, .queries = 4, .pq = {64, 4, 4, true}, .distance = IP, .flags = CASE_NAN},
+    {.n = 9000, .k = 6, .dim = 50, .queries = 4, .pq = {16, 4, 4, true}, .flags = CASE_DUPLICATES},
+    {.n = 2000, .k = 3, .dim = 4096, .queries = 2, .pq = {512, 4, 4, true}},
     {.n = 30, .k = 2, .dim = 5, .queries = 1, .pq = {4, 8, 4}, .flags = CASE_LISTS},
     {.n = 3000, .k = 5, .dim = 10, .queries = 3, .pq = {16, 8, 4}, .flags = CASE_LISTS},
     {.n = 3000, .k = 5, .dim = 10, .queries = 17, .pq = {33, 4, 2}, .distance = IP, .flags = CASE_LISTS},
@@ -95,6 +110,8 @@ static const struct kernel_case pq_scan_cases[] = {
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 6, 1}, .flags = CASE_BENCH},
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 4, 1}, .flags = CASE_BENCH},
     {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {64, 8, 1}, .flags = CASE_BENCH | CASE_FILTERS},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {192, 4, 4, true}, .flags = CASE_BENCH},
+    {.n = 50000, .k = 64, .dim = 100, .queries = 50, .pq = {192, 4, 4}, .flags = CASE_BENCH},
     {.n = 200000, .k = 64, .dim = 100, .queries = 1000, .pq = {64, 8, 8}, .flags = CASE_BENCH | CASE_LISTS},
 };
 
@@ -113,6 +130,14 @@ static uint32_t slot_bound(const struct kernel_case *c)
     return bound;
 }
 
+/* Some are much larger than those of the pages before. */
+static float factor_make(struct kernel_data *data, uint32_t number, uint32_t line)
+{
+    float factor = data->c->flags & CASE_DUPLICATES ? 0.25f : 0.6f + 0.5f * kernel_random_float(data);
+
+    return number % 7 == 6 && line == 13 ? 20.0f * factor : factor;
+}
+
 static void page_fill(struct kernel_data *data, unsigned char *page, uint32_t number)
 {
     const struct kernel_case *c = data->c;
@@ -126,6 +151,8 @@ static void page_fill(struct kernel_data *data, unsigned char *page, uint32_t nu
         if (c->flags & CASE_NAN && line % 50 == 0)
             bias = line % 100 == 0 ? NAN : INFINITY;
         sac_page_bias(&c->pq, page)[line] = bias;
+        if (c->pq.factors)
+            sac_page_factors(&c->pq, page)[line] = factor_make(data, number, line);
         sac_page_slots(&c->pq, page)[line] = scattered(number * SAC_PAGE_ROWS + line, slot_bound(c));
     }
 }
@@ -234,10 +261,9 @@ static sac_status pq_scan_run(sac_stream *stream, const struct kernel_data *data
     const struct sac_ops *ops = sac_device_ops(sac_stream_device(stream));
     struct sac_pq_scan_args a = args->pq_scan;
 
-    (void)data;
     if (sac_stream_device(stream)->backend == &sac_backend_ref)
         a.schedule = SAC_QUERY_MAJOR;
-    if (ops->pq_scan == NULL || !(ops->pq_scan_schedules >> a.schedule & 1))
+    if (ops->pq_scan == NULL || !(ops->pq_scan_schedules >> a.schedule & 1) || !kernel_knows(ops, data->c))
         return SAC_UNSUPPORTED;
     return ops->pq_scan(stream, &a);
 }
@@ -265,7 +291,7 @@ static double candidates_make(const struct sac_pq_scan_args *a, size_t q, struct
     const sac_pq_shape *pq = &a->pool.pq;
     const float *table = a->tables + (q * pq->m << pq->nbits), *query = a->queries + q * pq->m * pq->dsub;
     const uint64_t *filter = a->filters != NULL ? a->filters[q] : NULL;
-    double magnitude = 0.0, longest = 0.0, unit = 0.0;
+    double magnitude = 0.0, longest = 0.0, unit = 0.0, largest = pq->factors ? 0.0 : 1.0;
 
     for (uint32_t j = 0; j < pq->m; j++) {
         float low = INFINITY, high = -INFINITY;
@@ -284,24 +310,26 @@ static double candidates_make(const struct sac_pq_scan_args *a, size_t q, struct
             unsigned char *page = a->pool.pages[a->pool.chains[list->first + i / SAC_PAGE_ROWS]];
             uint32_t line = i % SAC_PAGE_ROWS, slot = sac_page_slots(pq, page)[line];
             double sum = (double)probe->base + sac_page_bias(pq, page)[line], size = fabs(sum), length = 0.0;
+            double factor = pq->factors ? (double)sac_page_factors(pq, page)[line] : 1.0;
 
             for (uint32_t j = 0; j < pq->m; j++) {
                 size_t word = ((size_t)j << pq->nbits) + sac_page_code(pq, page, line, j);
                 const float *r = a->codebook + word * pq->dsub;
 
-                sum += table[word];
-                size += fabs((double)table[word]);
+                sum += factor * (double)table[word];
+                size += factor * fabs((double)table[word]);
                 length += kernel_dot(r, r, pq->dsub);
             }
             if (filter == NULL || (filter[slot / 64] >> slot % 64 & 1))
                 candidates[slot] = (struct candidate){.distance = sum, .there = true};
             magnitude = isfinite(size) ? fmax(magnitude, size) : magnitude;
             longest = fmax(longest, length);
+            largest = fmax(largest, factor);
         }
     }
     *exact = 1e-5 * magnitude;
     if (a->schedule == SAC_QUERY_MAJOR)
-        return (double)pq->m * unit / 2 + *exact;
+        return (double)pq->m * unit / 2 * largest + *exact;
     return *exact +=
            0x1p-7 * fabs((double)a->scale) * sqrt(kernel_dot(query, query, pq->m * pq->dsub) * longest);
 }
