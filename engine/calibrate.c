@@ -109,7 +109,8 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
     float crossover;
     sac_status st;
 
-    if (sac_index_ivf(index) == NULL || (ws->ops->pq_scan_schedules & both) != both)
+    if (sac_index_ivf(index) == NULL || sac_index_ivf(index)->pq.factors ||
+        (ws->ops->pq_scan_schedules & both) != both)
         return SAC_OK;
     crossover = sac_index_ivf(index)->list_major_from;
     typical = sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, sac_index_ivf(index)->nlist);

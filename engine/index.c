@@ -94,6 +94,16 @@ static sac_status open_shards(sac_index *index, sac_device *device, sac_error *e
     return st;
 }
 
+/* RaBitQ is not on every device. */
+static sac_status check_codec(sac_device *device, const sac_index_spec *spec, sac_error *err)
+{
+    if (!spec->rabitq || sac_device_ops(sac_device_shard(device, 0))->rabitq_encode != NULL)
+        return SAC_OK;
+    return sac_fail(err, SAC_UNSUPPORTED,
+                    "index part 'RaBitQ': not on %s, only on CPUs; use PQ here, or the device cpu",
+                    sac_device_describe(device));
+}
+
 sac_status sac_index_create(sac_device *device, const sac_index_params *params, sac_index **out,
                             sac_error *err)
 {
@@ -107,6 +117,8 @@ sac_status sac_index_create(sac_device *device, const sac_index_params *params, 
     if (params->metric > SAC_METRIC_COSINE)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "index: no metric %d", (int)params->metric);
     st = sac_index_spec_parse(params->spec != NULL ? params->spec : "auto", params->dim, &spec, err);
+    if (st == SAC_OK)
+        st = check_codec(device, &spec, err);
     if (st != SAC_OK)
         return st;
     index = calloc(1, sizeof *index);

@@ -5,8 +5,9 @@
  *
  *   offset size
  *        0    8  "SACINDEX"
- *        8    4  version: 3 with lists; without, 2 where vectors are bytes (flag 32), else 1. A newer one is
- *                refused, and so are lists of an older one, which were laid out in another way.
+ *        8    4  version: 4 with lists of RaBitQ, 3 with others; without, 2 where vectors are bytes
+ *                (flag 32), else 1. A newer one is refused, and so are lists of an older one, which
+ *                were laid out in another way.
  *       12    4  0x01020304
  *       16    8  length of the whole file
  *       24    4  dim
@@ -17,7 +18,7 @@
  *       48    4  nbits
  *       52    4  coded_dim
  *       56    4  flags: 1 rotated (OPQ), 2 trained, 4 vectors are f16, 8 the file has vectors,
- *                16 spec "auto", 32 vectors are bytes with a scale each
+ *                16 spec "auto", 32 vectors are bytes with a scale each, 64 RaBitQ
  *       60    4  count: vectors
  *       64    4  points of the recall curve
  *       68   60  0
@@ -30,10 +31,10 @@
  *   curve      points of: recall f32, nprobe u32, depth u32, reach f32 (0: no limit, else at least 1)
  *   labels     u64[count]. A vector's place here is its slot.
  *   centroids  f32[nlist][coded_dim]
- *   codebook   f32[m][2^nbits][coded_dim / m]
- *   rotation   f32[coded_dim][dim]
+ *   codebook   f32[m][2^nbits][coded_dim / m]; of RaBitQ none
+ *   rotation   f32[coded_dim][dim]; of RaBitQ f32[4][coded_dim], each 1 or -1
  *   lists      u32[nlist], the size of each list; then for each list its pages of 64 entries, whole, as
- *              ops.h has them: codes, bias, slots. What lies past the last entry is 0.
+ *              ops.h has them: codes, bias, factors, slots. What lies past the last entry is 0.
  *   vectors    f32 or f16 [count][dim]; or, each vector: scale f32, i8[dim], zeros up to a
  *              multiple of 4 bytes
  *   groups     u32[groups + 1], ascending from 0 to nlist: group g is lists [g] .. [g + 1] - 1. Absent
@@ -49,8 +50,9 @@
 #include "engine/saccade.h"
 
 #define SAC_INDEX_FILE_MAGIC "SACINDEX"
-#define SAC_INDEX_FILE_VERSION 3u
-#define SAC_INDEX_FILE_PAGES 3u /* the version of the lists' layout */
+#define SAC_INDEX_FILE_VERSION 4u
+#define SAC_INDEX_FILE_PAGES 3u  /* the version of the lists' layout */
+#define SAC_INDEX_FILE_RABITQ 4u /* the version that knows it */
 #define SAC_INDEX_FILE_ENDIAN 0x01020304u
 #define SAC_INDEX_FILE_PAGE 4096u
 
@@ -72,7 +74,8 @@ enum {
     SAC_FILE_F16 = 4,
     SAC_FILE_VECTORS = 8,
     SAC_FILE_AUTO = 16,
-    SAC_FILE_I8 = 32
+    SAC_FILE_I8 = 32,
+    SAC_FILE_RABITQ = 64
 };
 
 /* The header page as it lies in the file. */

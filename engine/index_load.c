@@ -68,6 +68,7 @@ static sac_status read_spec(const struct reader *r, sac_index_spec *spec)
                              .m = h->m,
                              .nbits = h->nbits,
                              .rotate = (h->flags & SAC_FILE_ROTATED) != 0,
+                             .rabitq = (h->flags & SAC_FILE_RABITQ) != 0,
                              .coded_dim = h->coded_dim,
                              .dtype = (h->flags & SAC_FILE_I8) != 0    ? SAC_I8
                                       : (h->flags & SAC_FILE_F16) != 0 ? SAC_F16
@@ -77,7 +78,8 @@ static sac_status read_spec(const struct reader *r, sac_index_spec *spec)
     sac_index_spec_format(spec, h->dim, text, sizeof text);
     if (sac_index_spec_parse(text, h->dim, &again, NULL) != SAC_OK || again.automatic != spec->automatic ||
         again.nlist != spec->nlist || again.m != spec->m || again.nbits != spec->nbits ||
-        again.rotate != spec->rotate || again.coded_dim != spec->coded_dim || again.dtype != spec->dtype)
+        again.rotate != spec->rotate || again.rabitq != spec->rabitq || again.coded_dim != spec->coded_dim ||
+        again.dtype != spec->dtype)
         return damaged(r, "its kind of index makes no sense");
     return SAC_OK;
 }
@@ -94,8 +96,11 @@ static sac_status check_lengths(const struct reader *r, const sac_index_spec *sp
 {
     const sac_index_header *h = &r->header;
     uint64_t trained_lists = (h->flags & SAC_FILE_TRAINED) != 0 ? spec->nlist : 0;
-    uint64_t codewords = trained_lists > 0 ? (uint64_t)1 << spec->nbits : 0;
-    bool rotated = trained_lists > 0 && spec->rotate;
+    uint64_t codewords = trained_lists > 0 && !spec->rabitq ? (uint64_t)1 << spec->nbits : 0;
+    uint64_t rotation = trained_lists == 0 ? 0
+                        : spec->rotate     ? (uint64_t)spec->coded_dim * h->dim
+                        : spec->rabitq     ? (uint64_t)SAC_ROTATE_ROUNDS * spec->coded_dim
+                                           : 0;
     size_t vector_bytes = sac_row_bytes(spec->dtype, h->dim);
 
     if (h->count == UINT32_MAX || h->curve_count > SAC_CURVE_MAX ||
@@ -104,7 +109,7 @@ static sac_status check_lengths(const struct reader *r, const sac_index_spec *sp
         !section_is(h, SAC_SECTION_LABELS, h->count, 8) ||
         !section_is(h, SAC_SECTION_CENTROIDS, trained_lists, spec->coded_dim * sizeof(float)) ||
         !section_is(h, SAC_SECTION_CODEBOOK, codewords, spec->coded_dim * sizeof(float)) ||
-        !section_is(h, SAC_SECTION_ROTATION, rotated ? spec->coded_dim : 0, h->dim * sizeof(float)) ||
+        !section_is(h, SAC_SECTION_ROTATION, rotation, sizeof(float)) ||
         !groups_are_possible(h, trained_lists) ||
         !section_is(h, SAC_SECTION_VECTORS, h->flags & SAC_FILE_VECTORS ? h->count : 0, vector_bytes))
         return damaged(r, "a section is not as long as it should be");
@@ -201,7 +206,12 @@ static sac_status check_page(const struct reader *r, unsigned char *page, uint32
             return damaged(r, "a vector is in the lists twice");
         r->listed[slot / 64] |= UINT64_C(1) << slot % 64;
     }
-    return all_finite(sac_page_bias(pq, page), rows) ? SAC_OK : damaged(r, "a norm in a list is not finite");
+    if (!all_finite(sac_page_bias(pq, page), rows))
+        return damaged(r, "a norm in a list is not finite");
+    for (uint32_t i = 0; pq->factors && i < rows; i++)
+        if (!(sac_page_factors(pq, page)[i] >= 0 && isfinite(sac_page_factors(pq, page)[i])))
+            return damaged(r, "a factor in a list is out of range");
+    return SAC_OK;
 }
 
 /* The pages of `rows` entries. */
@@ -419,6 +429,17 @@ static sac_status get_groups(struct reader *r, sac_ivf_learnt *learnt)
     return st;
 }
 
+/* Those of RaBitQ's rotation. */
+static sac_status check_signs(const struct reader *r, const float *signs)
+{
+    size_t count = r->header.sections[SAC_SECTION_ROTATION].length / sizeof *signs;
+
+    for (size_t i = 0; i < count; i++)
+        if (signs[i] != 1 && signs[i] != -1)
+            return damaged(r, "a sign of the rotation is neither 1 nor -1");
+    return SAC_OK;
+}
+
 static sac_status get_ivf(struct reader *r)
 {
     sac_index *index = r->index;
@@ -430,6 +451,8 @@ static sac_status get_ivf(struct reader *r)
         st = get_floats(r, SAC_SECTION_CODEBOOK, &codebook);
     if (st == SAC_OK)
         st = get_floats(r, SAC_SECTION_ROTATION, &rotation);
+    if (st == SAC_OK && index->spec.rabitq)
+        st = check_signs(r, rotation);
     if (st == SAC_OK)
         st = get_groups(r, &learnt);
     if (st != SAC_OK)

@@ -233,12 +233,19 @@ static void put_ivf(struct writer *w)
     begin_section(w, SAC_SECTION_CENTROIDS);
     put_device(w, ivf->centroids, (size_t)ivf->nlist * ivf->coded_dim * sizeof(float));
     end_section(w, SAC_SECTION_CENTROIDS);
-    begin_section(w, SAC_SECTION_CODEBOOK);
-    put_device(w, ivf->codebook, codebook);
-    end_section(w, SAC_SECTION_CODEBOOK);
+    if (!ivf->pq.factors) {
+        begin_section(w, SAC_SECTION_CODEBOOK);
+        put_device(w, ivf->codebook, codebook);
+        end_section(w, SAC_SECTION_CODEBOOK);
+    }
     if (ivf->rotation.matrix != NULL) {
         begin_section(w, SAC_SECTION_ROTATION);
         put(w, ivf->rotation.matrix, (size_t)ivf->dim * ivf->coded_dim * sizeof(float));
+        end_section(w, SAC_SECTION_ROTATION);
+    }
+    if (ivf->rotation.signs != NULL) {
+        begin_section(w, SAC_SECTION_ROTATION);
+        put(w, ivf->rotation.signs, (size_t)SAC_ROTATE_ROUNDS * ivf->coded_dim * sizeof(float));
         end_section(w, SAC_SECTION_ROTATION);
     }
     put_lists(w);
@@ -306,7 +313,8 @@ static void put_header(struct writer *w, bool with_vectors)
 
     flush(w);
     memcpy(h->magic, SAC_INDEX_FILE_MAGIC, sizeof h->magic);
-    h->version = index->spec.nlist > 0         ? SAC_INDEX_FILE_PAGES
+    h->version = index->spec.rabitq            ? SAC_INDEX_FILE_RABITQ
+                 : index->spec.nlist > 0       ? SAC_INDEX_FILE_PAGES
                  : index->spec.dtype == SAC_I8 ? 2
                                                : 1; /* the oldest that knows what is in it */
     h->endian = SAC_INDEX_FILE_ENDIAN;
@@ -320,7 +328,8 @@ static void put_header(struct writer *w, bool with_vectors)
     h->coded_dim = index->spec.coded_dim;
     h->flags = (index->spec.rotate ? SAC_FILE_ROTATED : 0) | (index->trained ? SAC_FILE_TRAINED : 0) |
                (index->spec.dtype == SAC_F16 ? SAC_FILE_F16 : 0) | (with_vectors ? SAC_FILE_VECTORS : 0) |
-               (index->spec.automatic ? SAC_FILE_AUTO : 0) | (index->spec.dtype == SAC_I8 ? SAC_FILE_I8 : 0);
+               (index->spec.automatic ? SAC_FILE_AUTO : 0) | (index->spec.dtype == SAC_I8 ? SAC_FILE_I8 : 0) |
+               (index->spec.rabitq ? SAC_FILE_RABITQ : 0);
     h->count = index->labels.live_count;
     h->curve_count = index->curve.count;
     h->checksum = XXH3_64bits(h, offsetof(sac_index_header, checksum));

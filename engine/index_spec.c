@@ -1,5 +1,7 @@
 #include "engine/index_spec.h"
 
+#include "engine/rabitq.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -64,9 +66,11 @@ static sac_status parse_ivf(const token *t, sac_index_spec *spec, sac_error *err
     const char *at = t->text + 3;
 
     if (!t->present || !has_prefix(t, "IVF") || !read_number(&at, &spec->nlist) || *at != '\0')
-        return sac_fail(err, SAC_INVALID_ARGUMENT,
-                        "index part '%s': known are Flat, SQfp16, SQ8, auto, and IVFn,PQm as in IVF4096,PQ32",
-                        t->text);
+        return sac_fail(
+            err, SAC_INVALID_ARGUMENT,
+            "index part '%s': known are Flat, SQfp16, SQ8, auto, and IVFn,PQm as in IVF4096,PQ32 or "
+            "IVFn,RaBitQ",
+            t->text);
     if (spec->nlist < 1 || spec->nlist > SAC_NLIST_MAX)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "index part '%s': n is the number of lists, 1 to %u",
                         t->text, SAC_NLIST_MAX);
@@ -81,10 +85,38 @@ static sac_status parse_pq(const token *t, sac_index_spec *spec, sac_error *err)
     if (!t->present || !has_prefix(t, "PQ") || !read_number(&at, &spec->m) ||
         (*at == 'x' && (at++, !read_number(&at, &spec->nbits))) || *at != '\0')
         return sac_fail(err, SAC_INVALID_ARGUMENT,
-                        "index part '%s': after IVFn comes PQm or PQmxb, as in PQ32 or PQ64x4", t->text);
+                        "index part '%s': after IVFn comes PQm or PQmxb, as in PQ32 or PQ64x4, or RaBitQ",
+                        t->text);
     if (spec->nbits < 4 || spec->nbits > 8)
         return sac_fail(err, SAC_INVALID_ARGUMENT, "index part '%s': %u bits a sub-quantizer; use 4 to 8",
                         t->text, spec->nbits);
+    return SAC_OK;
+}
+
+static sac_status parse_rabitq(const token *t, uint32_t dim, sac_index_spec *spec, sac_error *err)
+{
+    const char *at = t->text + strlen("RaBitQ");
+    uint32_t bits = 1;
+
+    if ((*at != '\0' && !read_number(&at, &bits)) || *at != '\0')
+        return sac_fail(err, SAC_INVALID_ARGUMENT, "index part '%s': wanted is RaBitQ, as in IVF4096,RaBitQ",
+                        t->text);
+    if (bits != 1)
+        return sac_fail(err, SAC_INVALID_ARGUMENT,
+                        "index part '%s': only one bit a component: candidates are compared by their stored "
+                        "vectors anyway, which costs less than reading more bits of them all; use RaBitQ",
+                        t->text);
+    if (spec->rotate)
+        return sac_fail(err, SAC_INVALID_ARGUMENT,
+                        "index part '%s': it rotates by itself; remove the part with OPQ", t->text);
+    if (dim > SAC_RABITQ_DIM_MAX)
+        return sac_fail(err, SAC_INVALID_ARGUMENT,
+                        "index part '%s': vectors of %u components; it takes up to %u, use PQ", t->text, dim,
+                        SAC_RABITQ_DIM_MAX);
+    spec->rabitq = true;
+    spec->coded_dim = (dim + SAC_RABITQ_DSUB - 1) / SAC_RABITQ_DSUB * SAC_RABITQ_DSUB;
+    spec->m = spec->coded_dim / SAC_RABITQ_DSUB;
+    spec->nbits = SAC_RABITQ_DSUB;
     return SAC_OK;
 }
 
@@ -148,7 +180,7 @@ static sac_status parse_ivf_pq(const char *text, token *first, uint32_t dim, sac
     if (st == SAC_OK)
         st = next_token(&text, &t, err);
     if (st == SAC_OK)
-        st = parse_pq(&t, spec, err);
+        st = has_prefix(&t, "RaBitQ") ? parse_rabitq(&t, dim, spec, err) : parse_pq(&t, spec, err);
     if (st == SAC_OK)
         st = next_token(&text, &t, err);
     if (st == SAC_OK)
@@ -156,7 +188,7 @@ static sac_status parse_ivf_pq(const char *text, token *first, uint32_t dim, sac
     if (st == SAC_OK && *text != '\0')
         st = sac_fail(err, SAC_INVALID_ARGUMENT, "index: '%.40s' follows after the last part; remove it",
                       text);
-    if (st == SAC_OK)
+    if (st == SAC_OK && !spec->rabitq)
         st = check_m(dim, opq_m, opq_dim, spec, err);
     return st;
 }
@@ -226,6 +258,10 @@ void sac_index_spec_format(const sac_index_spec *spec, uint32_t dim, char *text,
 
     if (spec->automatic || spec->nlist == 0) {
         snprintf(text, size, "%s", spec->automatic ? "auto" : flat);
+        return;
+    }
+    if (spec->rabitq) {
+        snprintf(text, size, "IVF%u,RaBitQ%s", spec->nlist, refine);
         return;
     }
     if (spec->rotate && spec->coded_dim == (dim + spec->m - 1) / spec->m * spec->m)

@@ -2,6 +2,7 @@
 
 #include "engine/kmeans.h"
 #include "engine/pq.h"
+#include "engine/rabitq.h"
 #include "engine/random.h"
 #include "kernels/reach.h"
 
@@ -25,9 +26,9 @@ static size_t codebook_count(const sac_pq_shape *pq)
     return ((size_t)pq->m << pq->nbits) * pq->dsub;
 }
 
-static float first_guess(const struct sac_ops *ops)
+static float first_guess(const struct sac_ops *ops, const sac_pq_shape *pq)
 {
-    if ((ops->pq_scan_schedules & 1u << SAC_LIST_MAJOR) == 0)
+    if (pq->factors || (ops->pq_scan_schedules & 1u << SAC_LIST_MAJOR) == 0)
         return INFINITY;
     return (ops->pq_scan_schedules & 1u << SAC_QUERY_MAJOR) != 0 ? LIST_MAJOR_GUESS : 0;
 }
@@ -47,8 +48,8 @@ sac_status sac_ivf_open(sac_device *device, uint32_t dim, sac_metric metric, con
     ivf->dim = dim;
     ivf->coded_dim = spec->coded_dim;
     ivf->nlist = spec->nlist;
-    ivf->list_major_from = first_guess(sac_device_ops(device));
-    ivf->pq = (sac_pq_shape){.m = spec->m, .nbits = spec->nbits, .dsub = spec->coded_dim / spec->m};
+    ivf->pq = sac_index_spec_shape(spec);
+    ivf->list_major_from = first_guess(sac_device_ops(device), &ivf->pq);
     st = sac_lists_init(&ivf->lists, device, ivf->pq, ivf->nlist, err);
     if (st == SAC_OK)
         st = sac_buffer_alloc(device, ivf->nlist, ivf->coded_dim * sizeof(float), &memory[0], err);
@@ -86,7 +87,7 @@ void sac_ivf_close(sac_ivf *ivf)
 
 size_t sac_ivf_train_min(const sac_index_spec *spec)
 {
-    size_t codewords = (size_t)1 << spec->nbits;
+    size_t codewords = spec->rabitq ? 1 : (size_t)1 << spec->nbits;
 
     return spec->nlist > codewords ? spec->nlist : codewords;
 }
@@ -98,25 +99,39 @@ static size_t quantizer_sample(uint32_t nbits)
 
 size_t sac_ivf_train_max(const sac_index_spec *spec)
 {
-    size_t coarse = (size_t)COARSE_SAMPLE_PER_LIST * spec->nlist, fine = quantizer_sample(spec->nbits);
+    size_t coarse = (size_t)COARSE_SAMPLE_PER_LIST * spec->nlist,
+           fine = spec->rabitq ? 0 : quantizer_sample(spec->nbits);
 
     return coarse > fine ? coarse : fine;
 }
 
 uint64_t sac_ivf_train_steps(const sac_index_spec *spec)
 {
-    return COARSE_ITERATIONS + spec->m + (spec->rotate ? SAC_OPQ_ROUNDS : 0);
+    return COARSE_ITERATIONS + (spec->rabitq ? 0 : spec->m) + (spec->rotate ? SAC_OPQ_ROUNDS : 0);
+}
+
+/* RaBitQ's, as a piece of the workspace; NULL where there is no room. */
+static const float *fixed_codebook(const sac_ivf *ivf, sac_workspace *ws)
+{
+    float *codebook = sac_workspace_host(ws, codebook_count(&ivf->pq), sizeof *codebook);
+
+    if (codebook != NULL)
+        sac_rabitq_codebook(ivf->pq.m, codebook);
+    return codebook;
 }
 
 /* Copies what is on the host to where searches read it, and derives the rest. */
 static sac_status set_learnt(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_learnt *learnt)
 {
     size_t bytes = ivf->nlist * (size_t)ivf->coded_dim * sizeof(float);
-    sac_status st = sac_stream_upload(ws->stream, ivf->centroids, learnt->centroids, bytes);
+    const float *codebook = ivf->pq.factors ? fixed_codebook(ivf, ws) : learnt->codebook;
+    sac_status st;
 
+    if (codebook == NULL)
+        return sac_workspace_failure(ws);
+    st = sac_stream_upload(ws->stream, ivf->centroids, learnt->centroids, bytes);
     if (st == SAC_OK)
-        st = sac_stream_upload(ws->stream, ivf->codebook, learnt->codebook,
-                               codebook_count(&ivf->pq) * sizeof(float));
+        st = sac_stream_upload(ws->stream, ivf->codebook, codebook, codebook_count(&ivf->pq) * sizeof(float));
     if (st == SAC_OK)
         st = sac_run_norms(
             ws, &(struct sac_norms_args){
@@ -133,16 +148,19 @@ static sac_status set_learnt(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_lear
 
 sac_status sac_ivf_restore(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_learnt *learnt)
 {
-    sac_status st =
-        sac_rotation_open(&ivf->rotation, ivf->device, ivf->dim, ivf->coded_dim, learnt->rotation, ws->err);
+    sac_status st = ivf->pq.factors ? sac_rotation_open_random(&ivf->rotation, ws, ivf->dim, ivf->coded_dim,
+                                                               learnt->rotation)
+                                    : sac_rotation_open(&ivf->rotation, ivf->device, ivf->dim, ivf->coded_dim,
+                                                        learnt->rotation, ws->err);
 
     return st == SAC_OK ? set_learnt(ivf, ws, learnt) : st;
 }
 
 sac_status sac_ivf_share(const sac_ivf *ivf, sac_workspace *ws, sac_ivf *other, sac_workspace *other_ws)
 {
-    sac_ivf_learnt learnt = {
-        .rotation = ivf->rotation.matrix, .group_count = ivf->groups.count, .group_first = ivf->groups.first};
+    sac_ivf_learnt learnt = {.rotation = ivf->pq.factors ? ivf->rotation.signs : ivf->rotation.matrix,
+                             .group_count = ivf->groups.count,
+                             .group_first = ivf->groups.first};
     sac_span centroids, codebook;
     sac_status st;
 
@@ -211,6 +229,26 @@ static sac_status train_rotation(sac_ivf *ivf, sac_workspace *ws, uint64_t seed,
     return st;
 }
 
+/* Signs need no learning: the rotation is drawn, and takes the centroids along. */
+static sac_status train_rabitq(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, const sac_span *centroids,
+                               sac_ivf_learnt *learnt)
+{
+    float *signs = sac_workspace_host(ws, (size_t)SAC_ROTATE_ROUNDS * ivf->coded_dim, sizeof *signs);
+    sac_span coded = {0};
+    sac_status st;
+
+    if (signs == NULL)
+        return sac_workspace_failure(ws);
+    sac_rabitq_signs(seed, ivf->coded_dim, signs);
+    st = sac_rotation_open_random(&ivf->rotation, ws, ivf->dim, ivf->coded_dim, signs);
+    if (st == SAC_OK)
+        st = sac_rotation_apply(&ivf->rotation, ws, ivf->nlist, centroids, &coded);
+    if (st == SAC_OK)
+        st = sac_span_pull(ws, &coded);
+    learnt->centroids = coded.host;
+    return st == SAC_OK ? set_learnt(ivf, ws, learnt) : st;
+}
+
 static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n, const sac_span *x,
                         bool rotate, sac_progress_meter *meter)
 {
@@ -229,6 +267,8 @@ static sac_status train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t n
     if (st == SAC_OK)
         st = sac_groups_train(ws, seed + 3, ivf->nlist, ivf->dim, &centroids, &learnt.group_count,
                               group_first);
+    if (st == SAC_OK && ivf->pq.factors)
+        return train_rabitq(ivf, ws, seed + 1, &centroids, &learnt);
     if (st == SAC_OK)
         st = residuals(ws, ivf->dim, ivf->nlist, n, x, &centroids, quantizer_sample(ivf->pq.nbits), &residual,
                        &count);
@@ -267,20 +307,48 @@ sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t 
 
 /* ---- adding ----------------------------------------------------------------------------------------- */
 
+/* Codes and biases of rotated rows, by what the index's codec is. */
+static sac_status encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const float *x,
+                         const uint32_t *index, uint8_t *codes, float *bias, float *factors)
+{
+    bool l2 = ivf->distance == SAC_DISTANCE_L2SQ;
+    sac_status st;
+
+    if (ivf->pq.factors)
+        return sac_run_rabitq_encode(ws, &(struct sac_rabitq_encode_args){.x = x,
+                                                                          .n = n,
+                                                                          .dim = ivf->coded_dim,
+                                                                          .centroids = ivf->centroids,
+                                                                          .index = index,
+                                                                          .distance = ivf->distance,
+                                                                          .codes = codes,
+                                                                          .bias = bias,
+                                                                          .factors = factors});
+    st = l2 ? SAC_OK : sac_stream_clear(ws->stream, bias, n * sizeof *bias);
+    if (st != SAC_OK)
+        return sac_fail(ws->err, st, "cannot clear the biases: %s", sac_status_text(st));
+    return sac_run_pq_encode(ws, &(struct sac_pq_encode_args){.pq = ivf->pq,
+                                                              .codebook = ivf->codebook,
+                                                              .x = x,
+                                                              .n = n,
+                                                              .centroids = ivf->centroids,
+                                                              .index = index,
+                                                              .codes = codes,
+                                                              .norms = l2 ? bias : NULL});
+}
+
 sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const sac_span *x,
                           sac_ivf_entries *out)
 {
     sac_span coded, index;
     uint8_t *codes = sac_workspace_device(ws, n, ivf->pq.m);
     float *bias = sac_workspace_device(ws, n, sizeof *bias);
-    bool l2 = ivf->distance == SAC_DISTANCE_L2SQ;
+    float *factors = sac_workspace_device(ws, ivf->pq.factors ? n : 0, sizeof *factors);
     sac_status st;
 
-    if (codes == NULL || bias == NULL || !sac_workspace_span(ws, n, sizeof(uint32_t), &index))
+    if (codes == NULL || bias == NULL || factors == NULL ||
+        !sac_workspace_span(ws, n, sizeof(uint32_t), &index))
         return sac_workspace_failure(ws);
-    st = l2 ? SAC_OK : sac_stream_clear(ws->stream, bias, n * sizeof *bias);
-    if (st != SAC_OK)
-        return sac_fail(ws->err, st, "cannot clear the biases: %s", sac_status_text(st));
     st = sac_rotation_apply(&ivf->rotation, ws, n, x, &coded);
     if (st == SAC_OK)
         st = sac_run_assign(ws, &(struct sac_assign_args){.x = coded.device,
@@ -291,24 +359,18 @@ sac_status sac_ivf_encode(const sac_ivf *ivf, sac_workspace *ws, size_t n, const
                                                           .k = ivf->nlist,
                                                           .index = index.device});
     if (st == SAC_OK)
-        st = sac_run_pq_encode(ws, &(struct sac_pq_encode_args){.pq = ivf->pq,
-                                                                .codebook = ivf->codebook,
-                                                                .x = coded.device,
-                                                                .n = n,
-                                                                .centroids = ivf->centroids,
-                                                                .index = index.device,
-                                                                .codes = codes,
-                                                                .norms = l2 ? bias : NULL});
+        st = encode(ivf, ws, n, coded.device, index.device, codes, bias, factors);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &index);
-    *out = (sac_ivf_entries){.n = n, .list = index.host, .codes = codes, .bias = bias};
+    *out = (sac_ivf_entries){.n = n, .list = index.host, .codes = codes, .bias = bias, .factors = factors};
     return st;
 }
 
 sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries *entries,
                           const uint32_t *slots)
 {
-    return sac_lists_append(&ivf->lists, ws, entries->n, entries->list, entries->codes, entries->bias, slots);
+    return sac_lists_append(&ivf->lists, ws, entries->n, entries->list, entries->codes, entries->bias,
+                            entries->factors, slots);
 }
 
 /* ---- searching -------------------------------------------------------------------------------------- */
@@ -619,6 +681,8 @@ uint64_t sac_ivf_other_bytes(const sac_ivf *ivf)
 
     if (ivf->rotation.matrix != NULL)
         floats += 2 * (uint64_t)ivf->dim * ivf->coded_dim;
+    if (ivf->rotation.signs != NULL)
+        floats += 2 * (uint64_t)SAC_ROTATE_ROUNDS * ivf->coded_dim;
     return floats * sizeof(float) + sac_groups_bytes(&ivf->groups, ivf->nlist, ivf->coded_dim) +
            sac_lists_directory_bytes(&ivf->lists);
 }

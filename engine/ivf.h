@@ -1,4 +1,4 @@
-/* ivf.h -- inverted lists over a product quantizer (IVF-PQ), on one device.
+/* ivf.h -- inverted lists over a product quantizer (IVF-PQ) or RaBitQ, on one device.
  *
  * A stored vector is x = c + r: the centroid of its list plus a residual that the quantizer codes. Then
  *     |q - x|^2 = (|q|^2 - 2 q.c) - 2 q.r + |x|^2
@@ -9,7 +9,7 @@
  * coded, probed and scanned by L2, which orders them alike.
  *
  * What is coded is the vector padded with zeros to a multiple of m, or rotated (opq.h): "coded_dim"
- * components.
+ * components. RaBitQ (rabitq.h) keeps signs, and multiplies what the table gives by a factor of the entry.
  */
 #ifndef SACCADE_IVF_H
 #define SACCADE_IVF_H
@@ -24,12 +24,12 @@ typedef struct sac_ivf {
     sac_device *device;
     sac_distance distance; /* by which lists are probed and scanned */
     uint32_t dim, coded_dim, nlist;
-    sac_pq_shape pq;
+    sac_pq_shape pq;       /* its factors say that the codec is RaBitQ */
     float *centroids;      /* device [nlist][coded_dim] */
     float *centroid_norms; /* device [nlist], squared */
     float *norms;          /* the same on the host */
     sac_groups groups;
-    float *codebook;       /* device [m][2^nbits][dsub] */
+    float *codebook;       /* device [m][2^nbits][dsub]; RaBitQ's is fixed */
     sac_rotation rotation; /* identity where there is none */
     sac_lists lists;
     /* The mean number of queries that probe a list from which each list is decoded once for all of them
@@ -54,8 +54,8 @@ sac_status sac_ivf_train(sac_ivf *ivf, sac_workspace *ws, uint64_t seed, size_t 
 /* What an index has learnt, in host memory. */
 typedef struct sac_ivf_learnt {
     const float *centroids;      /* [nlist][coded_dim], the lists of a group together */
-    const float *codebook;       /* [m][2^nbits][dsub] */
-    const float *rotation;       /* [coded_dim][dim], or NULL */
+    const float *codebook;       /* [m][2^nbits][dsub]; not looked at for RaBitQ */
+    const float *rotation;       /* [coded_dim][dim], or NULL; of RaBitQ [SAC_ROTATE_ROUNDS][coded_dim] */
     uint32_t group_count;        /* 0: lists are not in groups */
     const uint32_t *group_first; /* [group_count + 1], ascending from 0 to nlist */
 } sac_ivf_learnt;
@@ -72,6 +72,7 @@ typedef struct sac_ivf_entries {
     const uint32_t *list; /* host */
     const uint8_t *codes; /* device [n][m] */
     const float *bias;    /* device */
+    const float *factors; /* device; nothing where the codec has none */
 } sac_ivf_entries;
 
 /* Codes n rows [n][dim] that the device has. Changes nothing: searches may run. */

@@ -337,7 +337,8 @@ void sac_lists_find_all(const sac_lists *lists, uint32_t *out)
 }
 
 static sac_status write_entries(sac_lists *lists, sac_workspace *ws, size_t n, const uint8_t *codes,
-                                const float *bias, const sac_span *slots, const sac_span *positions)
+                                const float *bias, const float *factors, const sac_span *slots,
+                                const sac_span *positions)
 {
     sac_status st = sac_lists_sync(lists, ws);
 
@@ -351,13 +352,15 @@ static sac_status write_entries(sac_lists *lists, sac_workspace *ws, size_t n, c
                                                                 .pages = lists->pages.copy,
                                                                 .codes = codes,
                                                                 .bias = bias,
+                                                                .factors = factors,
                                                                 .slots = slots->device,
                                                                 .positions = positions->device,
                                                                 .n = n});
 }
 
 sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *index,
-                            const uint8_t *codes, const float *bias, const uint32_t *slots)
+                            const uint8_t *codes, const float *bias, const float *factors,
+                            const uint32_t *slots)
 {
     sac_span given, positions;
     size_t claimed = 0;
@@ -373,7 +376,7 @@ sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const
         claimed += st == SAC_OK;
     }
     if (st == SAC_OK)
-        st = write_entries(lists, ws, n, codes, bias, &given, &positions);
+        st = write_entries(lists, ws, n, codes, bias, factors, &given, &positions);
     for (size_t i = 0; st == SAC_OK && i < n; i++)
         note(lists, slots[i], ((const uint32_t *)positions.host)[i]);
     if (st != SAC_OK) {

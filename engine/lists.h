@@ -46,10 +46,12 @@ sac_status sac_lists_init(sac_lists *lists, sac_device *device, sac_pq_shape pq,
                           sac_error *err);
 void sac_lists_free(sac_lists *lists); /* zero-initialised is allowed */
 
-/* Adds n entries: to list index[i] (host) the code codes[i][m] (device), its bias (device) and slot (host).
+/* Adds n entries: to list index[i] (host) the code codes[i][m] (device), its bias (device), its factor
+ * (device; not looked at where the shape has none) and slot (host).
  * Either all are added, or none and an error is returned. No search may run meanwhile. */
 sac_status sac_lists_append(sac_lists *lists, sac_workspace *ws, size_t n, const uint32_t *index,
-                            const uint8_t *codes, const float *bias, const uint32_t *slots);
+                            const uint8_t *codes, const float *bias, const float *factors,
+                            const uint32_t *slots);
 
 /* Takes memory for so many more pages, all in one piece. */
 sac_status sac_lists_reserve(sac_lists *lists, sac_workspace *ws, uint32_t pages);

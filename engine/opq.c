@@ -24,7 +24,7 @@ sac_status sac_rotation_open(sac_rotation *rotation, sac_device *device, uint32_
     size_t bytes = (size_t)in * out * sizeof *matrix;
     sac_status st;
 
-    *rotation = (sac_rotation){.in = in, .out = out, .ops = sac_device_ops(device)};
+    *rotation = (sac_rotation){.in = in, .out = out, .device = device, .ops = sac_device_ops(device)};
     if (matrix == NULL)
         return SAC_OK;
     rotation->matrix = malloc(bytes);
@@ -37,8 +37,37 @@ sac_status sac_rotation_open(sac_rotation *rotation, sac_device *device, uint32_
     return st;
 }
 
+sac_status sac_rotation_open_random(sac_rotation *rotation, sac_workspace *ws, uint32_t in, uint32_t out,
+                                    const float *signs)
+{
+    size_t bytes = (size_t)SAC_ROTATE_ROUNDS * out * sizeof *signs;
+    void *memory = NULL;
+    sac_status st;
+
+    *rotation = (sac_rotation){.in = in, .out = out, .device = ws->device, .ops = ws->ops};
+    rotation->signs = malloc(bytes);
+    if (rotation->signs == NULL)
+        return sac_fail(ws->err, SAC_NO_MEMORY, "no memory for a rotation of %u components", in);
+    memcpy(rotation->signs, signs, bytes);
+    st = sac_buffer_alloc(ws->device, bytes, 1, &memory, ws->err);
+    rotation->device_signs = memory;
+    if (st == SAC_OK) {
+        st = sac_stream_upload(ws->stream, memory, rotation->signs, bytes);
+        if (st == SAC_OK)
+            st = sac_stream_wait(ws->stream);
+        if (st != SAC_OK)
+            (void)sac_fail(ws->err, st, "cannot set the rotation: %s", sac_status_text(st));
+    }
+    if (st != SAC_OK)
+        sac_rotation_close(rotation);
+    return st;
+}
+
 void sac_rotation_close(sac_rotation *rotation)
 {
+    if (rotation->device_signs != NULL)
+        sac_buffer_free(rotation->device, rotation->device_signs);
+    free(rotation->signs);
     if (rotation->linear != NULL)
         rotation->ops->linear_close(rotation->linear);
     free(rotation->matrix);
@@ -53,7 +82,7 @@ static sac_status run_linear(sac_workspace *ws, const sac_linear *linear, size_t
 sac_status sac_rotation_prepare(const sac_rotation *rotation, sac_workspace *ws, size_t n, const sac_span *x,
                                 sac_span *y)
 {
-    if (rotation->matrix == NULL && rotation->in == rotation->out) {
+    if (rotation->matrix == NULL && rotation->signs == NULL && rotation->in == rotation->out) {
         *y = *x;
         return SAC_OK;
     }
@@ -77,6 +106,13 @@ sac_status sac_rotation_run(const sac_rotation *rotation, sac_workspace *ws, siz
 {
     if (rotation->matrix != NULL)
         return run_linear(ws, rotation->linear, n, x->device, y->device);
+    if (rotation->signs != NULL)
+        return sac_run_rotate(ws, &(struct sac_rotate_args){.x = x->device,
+                                                            .n = n,
+                                                            .in = rotation->in,
+                                                            .out = rotation->out,
+                                                            .signs = rotation->device_signs,
+                                                            .y = y->device});
     return y->device == x->device ? SAC_OK : append_zeros(rotation, ws, n, x->device, y->device);
 }
 

@@ -1,6 +1,7 @@
-/* opq.h -- from a vector to what is coded: padded with zeros, or rotated so that the quantizer loses less.
+/* opq.h -- from a vector to what is coded: padded with zeros, rotated so that the quantizer loses less, or
+ * rotated at random (rabitq.h).
  *
- * The rotation is learnt as in Ge, He, Ke, Sun, Optimized Product Quantization (CVPR 2013), the
+ * The first rotation is learnt as in Ge, He, Ke, Sun, Optimized Product Quantization (CVPR 2013), the
  * non-parametric way: quantize the rotated rows, then take the orthonormal matrix that brings the rows
  * nearest to what they decoded to (orthogonal Procrustes), and again. That matrix is the polar factor of a
  * product of the two, found by Newton-Schulz iteration, which is nothing but matrix products.
@@ -11,16 +12,23 @@
 #include "engine/progress.h"
 #include "engine/workspace.h"
 
+/* With neither matrix nor signs, only zeros are appended. */
 typedef struct sac_rotation {
-    uint32_t in, out;   /* components before and after */
-    float *matrix;      /* host [out][in], orthonormal rows or columns; NULL: only zeros are appended */
-    sac_linear *linear; /* the same on the device */
+    uint32_t in, out; /* components before and after */
+    sac_device *device;
     const struct sac_ops *ops;
+    float *matrix;       /* host [out][in], orthonormal rows or columns; NULL: none */
+    sac_linear *linear;  /* the same on the device */
+    float *signs;        /* host [SAC_ROTATE_ROUNDS][out] of a random one; NULL: none */
+    float *device_signs; /* the same on the device */
 } sac_rotation;
 
 /* Takes a copy of matrix (NULL allowed). */
 sac_status sac_rotation_open(sac_rotation *rotation, sac_device *device, uint32_t in, uint32_t out,
                              const float *matrix, sac_error *err);
+/* The random one: takes a copy of signs. */
+sac_status sac_rotation_open_random(sac_rotation *rotation, sac_workspace *ws, uint32_t in, uint32_t out,
+                                    const float *signs);
 void sac_rotation_close(sac_rotation *rotation); /* zero-initialised is allowed */
 
 /* *y is x itself where nothing changes, else a new piece of the workspace [n][out]. Puts nothing on the

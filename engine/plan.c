@@ -25,19 +25,16 @@ static uint64_t list_pages(const sac_index_spec *spec, uint64_t count)
     return spread > even ? spread : even;
 }
 
-static sac_pq_shape pq_shape(const sac_index_spec *spec)
-{
-    return (sac_pq_shape){.m = spec->m, .nbits = spec->nbits, .dsub = spec->coded_dim / spec->m};
-}
-
 static void plan_lists(const sac_index_spec *spec, uint32_t dim, uint64_t count, sac_plan *out)
 {
-    sac_pq_shape pq = pq_shape(spec);
+    sac_pq_shape pq = sac_index_spec_shape(spec);
     uint64_t pages = list_pages(spec, count), floats;
 
     floats = (uint64_t)spec->nlist * (spec->coded_dim + 2) + (((uint64_t)pq.m << pq.nbits) * pq.dsub);
     if (spec->rotate)
         floats += 2 * (uint64_t)dim * spec->coded_dim;
+    if (spec->rabitq)
+        floats += 2 * (uint64_t)SAC_ROTATE_ROUNDS * spec->coded_dim;
     out->bytes_codes = pages * sac_page_bytes(&pq);
     /* Directory: a pointer a page, a page number in its chain (with room to grow), two numbers a list. */
     out->bytes_other = floats * sizeof(float) + sac_groups_plan(spec->nlist, spec->coded_dim) +

@@ -174,6 +174,8 @@ typedef struct sac_index_params {
      *   "Flat"                      exact search
      *   "IVF4096,PQ32"              nlist 4096, 32 sub-quantizers of 8 bits, re-ranked against f32 vectors
      *   "OPQ32,IVF4096,PQ32x4"      with a learnt rotation; 4 to 8 bits
+     *   "IVF4096,RaBitQ"            signs after a random rotation, for long vectors: a bit a component; on
+     * CPUs
      *   "...,RFlat"                 the same as no suffix
      *   "...,Refine(SQfp16)"        re-ranks against f16 vectors: half the memory
      *   "...,Refine(SQ8)"           against bytes with a scale for each vector: a quarter
@@ -253,7 +255,7 @@ typedef struct sac_index_info {
     char spec[64]; /* what "auto" chose, once trained */
     uint64_t count;
     bool trained, measured;
-    uint32_t nlist, m, nbits;
+    uint32_t nlist, m, nbits;    /* of RaBitQ m is dim / 4, rounded up, and nbits 4: the signs of four */
     double list_imbalance;       /* n * sum(size^2) / (sum size)^2 over lists: 1 is even */
     uint64_t bytes_codes;        /* list pages: codes, norms, slots */
     uint64_t bytes_vectors;      /* vectors for re-ranking or exact search */

@@ -137,6 +137,8 @@ sac_status sac_run_merge(sac_workspace *ws, const struct sac_merge_args *a);
 sac_status sac_run_rows_write(sac_workspace *ws, const struct sac_rows_write_args *a);
 sac_status sac_run_rows_read(sac_workspace *ws, const struct sac_rows_read_args *a);
 sac_status sac_run_pq_encode(sac_workspace *ws, const struct sac_pq_encode_args *a);
+sac_status sac_run_rotate(sac_workspace *ws, const struct sac_rotate_args *a);
+sac_status sac_run_rabitq_encode(sac_workspace *ws, const struct sac_rabitq_encode_args *a);
 sac_status sac_run_list_write(sac_workspace *ws, const struct sac_list_write_args *a);
 sac_status sac_run_list_move(sac_workspace *ws, const struct sac_list_move_args *a);
 sac_status sac_run_probe(sac_workspace *ws, const struct sac_probe_args *a);

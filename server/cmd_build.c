@@ -319,7 +319,9 @@ static int build(const struct sac_command *command, int argc, char **argv)
          .type = SAC_OPTION_TEXT,
          .value = &b.spec,
          .argument = "SPEC",
-         .help = "as in FAISS: Flat, or IVF1024,PQ32 with an optional OPQ32, before; auto chooses by count. "
+         .help = "as in FAISS: Flat, or IVF1024,PQ32 with an optional OPQ32, before, or IVF1024,RaBitQ for "
+                 "long vectors "
+                 "(CPUs only); auto chooses by count. "
                  "Given for a collection that is there: trains it anew"},
         {.name = "metric",
          .type = SAC_OPTION_TEXT,

@@ -74,6 +74,7 @@ class Index(Owned):
     dim: components of a vector, 1 to 4096.
     metric: "l2" (squared Euclidean distance), "ip" (inner product) or "cosine".
     spec: as in FAISS's index factory: "Flat", "IVF4096,PQ32", "OPQ32,IVF4096,PQ32x4" (4 to 8 bits),
+        "IVF4096,RaBitQ" (signs after a random rotation, for long vectors; on CPUs),
         "...,Refine(SQfp16)" and "...,Refine(SQ8)" to keep the vectors for re-ranking in half and in a quarter
         of the memory; "auto" chooses at training from count and dimension.
     seed: of training: the same seed, data and device give the same index.

@@ -39,12 +39,15 @@ static void a_loaded_index_answers_as_the_saved_one(void **state)
                                         "SQ8",
                                         "IVF32,PQ32",
                                         "IVF32,PQ32,Refine(SQ8)",
-                                        "OPQ16_64,IVF20,PQ16x5,Refine(SQfp16)"};
+                                        "OPQ16_64,IVF20,PQ16x5,Refine(SQfp16)",
+                                        "IVF32,RaBitQ"};
     struct vector_set set = vector_set_load("sift5k");
     sac_device *device = test_device("cpu");
 
     (void)state;
     for (size_t s = 0; s < sizeof specs / sizeof specs[0]; s++) {
+        if (strstr(specs[s], "RaBitQ") != NULL && !test_has_rabitq(device))
+            continue;
         sac_index *index = trained(device, &set, specs[s]), *loaded;
         sac_index_info a, b;
         sac_recall_point one[64], two[64];
@@ -129,10 +132,12 @@ static void empty_and_untrained_indexes_are_kept(void **state)
 
 /* ---- damage ----------------------------------------------------------------------------------------- */
 
-/* A small index with every section but groups. */
-static sac_index *small_index(sac_device *device, float *base)
+/* Between them they have every section but groups. */
+static const char *const small_specs[] = {"OPQ3,IVF3,PQ3x4,Refine(SQfp16)", "IVF3,RaBitQ"};
+
+static sac_index *small_index(sac_device *device, const char *spec, float *base)
 {
-    sac_index *index = test_index(device, 6, SAC_METRIC_L2, "OPQ3,IVF3,PQ3x4,Refine(SQfp16)");
+    sac_index *index = test_index(device, 6, SAC_METRIC_L2, spec);
     uint64_t seed = 9, labels[300];
 
     for (size_t i = 0; i < 300 * 6; i++)
@@ -167,14 +172,12 @@ static bool survives(sac_device *device, const float *base)
     return true;
 }
 
-static void any_changed_byte_is_found(void **state)
+static void change_any_byte(sac_device *device, const char *spec)
 {
     float base[300 * 6];
-    sac_device *device = test_device("ref");
-    sac_index *index = small_index(device, base);
+    sac_index *index = small_index(device, spec, base);
     size_t harmless = 0;
 
-    (void)state;
     assert_ok(sac_index_save(index, path, true, err));
     struct image image = image_read(path);
     assert_true(survives(device, base));
@@ -197,18 +200,26 @@ static void any_changed_byte_is_found(void **state)
     free(image.bytes);
     unlink(path);
     sac_index_close(index);
+}
+
+static void any_changed_byte_is_found(void **state)
+{
+    sac_device *device = test_device("ref");
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        if (i == 0 || test_has_rabitq(device))
+            change_any_byte(device, small_specs[i]);
     sac_device_close(device);
 }
 
 /* A file made by an enemy has right checksums over wrong numbers. */
-static void wrong_numbers_with_right_checksums_do_no_harm(void **state)
+static void write_wrong_numbers(sac_device *device, const char *spec)
 {
     float base[300 * 6];
-    sac_device *device = test_device("ref");
-    sac_index *index = small_index(device, base);
+    sac_index *index = small_index(device, spec, base);
     uint64_t seed = 77;
 
-    (void)state;
     assert_ok(sac_index_save(index, path, true, err));
     struct image image = image_read(path), changed = image_read(path);
     for (int i = 0; i < 3000; i++) {
@@ -239,6 +250,16 @@ static void wrong_numbers_with_right_checksums_do_no_harm(void **state)
     free(changed.bytes);
     unlink(path);
     sac_index_close(index);
+}
+
+static void wrong_numbers_with_right_checksums_do_no_harm(void **state)
+{
+    sac_device *device = test_device("ref");
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++)
+        if (i == 0 || test_has_rabitq(device))
+            write_wrong_numbers(device, small_specs[i]);
     sac_device_close(device);
 }
 
@@ -247,7 +268,7 @@ static void a_reach_that_makes_no_sense_is_refused(void **state)
     static const float wrong[] = {NAN, -NAN, 0.999f, -1, INFINITY, -INFINITY}, right[] = {0, 1, 3.5f, 1e30f};
     float base[300 * 6];
     sac_device *device = test_device("ref");
-    sac_index *index = small_index(device, base);
+    sac_index *index = small_index(device, small_specs[0], base);
     sac_error problem;
 
     (void)state;

@@ -35,6 +35,9 @@ static void what_is_written_is_understood(void **state)
     expect_text("OPQ32,IVF4096,PQ32x8", 128, "OPQ32,IVF4096,PQ32");
     expect_text("OPQ32_64,IVF4096,PQ32,Refine(SQfp16)", 128, "OPQ32_64,IVF4096,PQ32,Refine(SQfp16)");
     expect_text("OPQ7,IVF16,PQ7", 128, "OPQ7,IVF16,PQ7");
+    expect_text("IVF4096,RaBitQ", 768, "IVF4096,RaBitQ");
+    expect_text("IVF4096,RaBitQ1,RFlat", 30, "IVF4096,RaBitQ");
+    expect_text("IVF4096,RaBitQ,Refine(SQ8)", 2048, "IVF4096,RaBitQ,Refine(SQ8)");
 }
 
 static void the_coded_dimension_is_a_multiple_of_m(void **state)
@@ -46,6 +49,8 @@ static void the_coded_dimension_is_a_multiple_of_m(void **state)
     assert_int_equal(spec.coded_dim, 133);
     assert_int_equal(sac_index_spec_parse("OPQ8_64,IVF16,PQ8", 128, &spec, NULL), SAC_OK);
     assert_int_equal(spec.coded_dim, 64);
+    assert_int_equal(sac_index_spec_parse("IVF16,RaBitQ", 30, &spec, NULL), SAC_OK);
+    assert_true(spec.rabitq && spec.coded_dim == 32 && spec.m == 8 && spec.nbits == 4);
 }
 
 static void expect_refusal(const char *text, uint32_t dim, const char *word)
@@ -87,6 +92,12 @@ static void mistakes_are_named_with_their_limit(void **state)
     expect_refusal("OPQ8_256,IVF16,PQ8", 128, "128");
     expect_refusal("OPQ8_,IVF16,PQ8", 128, "OPQ32_128");
     expect_refusal("IVF16,,PQ8", 128, "comma");
+    expect_refusal("IVF16,RaBitQ4", 128, "one bit");
+    expect_refusal("IVF16,RaBitQ0", 128, "one bit");
+    expect_refusal("IVF16,RaBitQfs", 128, "RaBitQfs");
+    expect_refusal("OPQ16,IVF16,RaBitQ", 128, "OPQ");
+    expect_refusal("IVF16,RaBitQ", 2049, "2048");
+    expect_refusal("RaBitQ", 128, "IVF");
     expect_refusal("IVF16,PQ8888888888888888888888888888888888", 128, "longer");
 }
 

@@ -109,7 +109,7 @@ static void append(struct training *t, sac_lists *lists, struct entry *entries, 
     }
     assert_ok(sac_span_push(t->ws, &codes));
     assert_ok(sac_span_push(t->ws, &bias));
-    assert_ok(sac_lists_append(lists, t->ws, n, index, codes.device, bias.device, slots));
+    assert_ok(sac_lists_append(lists, t->ws, n, index, codes.device, bias.device, NULL, slots));
     sac_workspace_reset(t->ws);
 }
 

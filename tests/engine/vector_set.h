@@ -4,6 +4,7 @@
 
 #include "engine/saccade.h"
 #include "engine/vector_file.h"
+#include "kernels/ops.h"
 #include "tests/data.h"
 
 #include <stdlib.h>
@@ -104,6 +105,12 @@ static inline sac_index *test_index(sac_device *device, uint32_t dim, sac_metric
     params.spec = spec;
     assert_ok(sac_index_create(device, &params, &index, err));
     return index;
+}
+
+/* Whether indexes on the device can have the codec RaBitQ. */
+static inline bool test_has_rabitq(sac_device *device)
+{
+    return sac_device_ops(sac_device_shard(device, 0))->rabitq_encode != NULL;
 }
 
 /* A trained index that holds the whole set. */
