@@ -5,6 +5,10 @@
 
 #include "kernels/backend.h"
 
+/* For __builtin_prefetch(address, 0, ...): as far as L2, where more lines can be on their way at once than L1
+ * has places for (5 % of a lone query over codes and vectors that lie in memory). */
+#define SAC_PREFETCH_L2 2
+
 /* Upgrades a complete table (the reference's) with everything that `features` allows. */
 void sac_cpu_ops_fill(struct sac_ops *ops, uint32_t features);
 

@@ -32,7 +32,7 @@ static void group_locate(const struct sac_gather_distances_args *a, const uint32
         sac_rows_locate(a->pages, a->page_rows, row_bytes, rows[i], 1, &out[i]);
         any = out[i];
         for (size_t at = 0; at < row_bytes && at < PREFETCH_LINES * CACHE_LINE; at += CACHE_LINE)
-            __builtin_prefetch((const char *)out[i] + at);
+            __builtin_prefetch((const char *)out[i] + at, 0, SAC_PREFETCH_L2);
     }
     for (uint32_t i = 0; i < count; i++)
         if (rows[i] == UINT32_MAX)

@@ -23,7 +23,7 @@ enum {
     RUN_PAGES = SAC_FILTER_ROWS / SAC_PAGE_ROWS, /* of a list, scanned at a time */
     RUNS = 64,                                   /* looked up at a time, of any lists */
     SPLIT_PAGES = 64,                            /* of a task when a query is split: 4096 entries */
-    PREFETCH_BYTES = 1024,                       /* of a page's codes; the rest comes by itself */
+    PREFETCH_BYTES = 2048,                       /* of a page's codes; the rest comes by itself */
     EXACT_LANES = SAC_PQ_EXACT_LANES,
 };
 
@@ -289,9 +289,9 @@ SAC_SPECIALIZE void prefetch_run(const sac_pq_shape *pq, const struct run *run)
     bytes = bytes < PREFETCH_BYTES ? bytes : PREFETCH_BYTES;
     for (uint32_t p = 0; p < run->count; p++) {
         for (size_t i = 0; i < bytes; i += 64)
-            __builtin_prefetch(run->pages[p] + i);
+            __builtin_prefetch(run->pages[p] + i, 0, SAC_PREFETCH_L2);
         for (size_t i = 0; i < SAC_PAGE_ROWS; i += 16)
-            __builtin_prefetch(sac_page_bias(pq, run->pages[p]) + i);
+            __builtin_prefetch(sac_page_bias(pq, run->pages[p]) + i, 0, SAC_PREFETCH_L2);
     }
 }
 
