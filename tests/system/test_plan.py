@@ -12,14 +12,14 @@ def plan(saccade, *arguments):
 
 def test_a_plan_reads_like_a_bill(saccade):
     result = saccade("plan", "--vectors", "1M", "--dim", "96", "--memory", "100G")
-    assert "1,000,000 vectors of 96 components, IVF2000,PQ24" in result.out
+    assert "1,000,000 vectors of 96 components, IVF4000,PQ24" in result.out
     assert "It fits: --memory has 100 GiB." in result.out
     assert result.err == ""
 
 
 def test_what_does_not_fit_is_refused_with_what_is_missing_and_what_would_fit(saccade):
     result = saccade("plan", "--vectors", "100M", "--dim", "512", "--memory", "80G", code=1)
-    assert "GiB are missing: it fits with --index IVF20000,PQ128,Refine(SQ8)" in result.err
+    assert "GiB are missing: it fits with --index IVF40000,PQ128,Refine(SQ8)" in result.err
 
 
 def test_the_device_at_hand_is_the_measure_where_none_is_named(saccade):
@@ -78,7 +78,8 @@ def test_an_index_takes_what_its_plan_said(saccade, spec):
     index = Index(32, "l2", spec)
     if spec != "Flat":
         index.train(rows)
-    index.add(rows)
+    index.add(rows, ids=3 * np.arange(60_000))  # ids that are not consecutive are stored
+    index.remove_ids([3])  # and an index that forgets keeps where everything is
     info, answer = index.info, plan(saccade, "--vectors", "60k", "--dim", "32", "--index", spec, "--memory", "1G")
     assert answer["bytes_vectors"] == pytest.approx(info.bytes_vectors, rel=0.1, abs=1 << 21)
     assert answer["bytes_codes"] == pytest.approx(info.bytes_codes, rel=0.15, abs=1 << 20)

@@ -39,7 +39,7 @@ class Saccade(Engine):
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        grid = ((8.0, 4), (8.0, 8), (4.0, 4), (16.0, 4), (1.0, 4))
+        grid = ((8.0, 8), (4.0, 8), (8.0, 4), (4.0, 4), (16.0, 4), (1.0, 4))
         good = [(lists_for(shape.count, share), shape.dim // d) for share, d in grid if shape.dim % d == 0]
         specs = ["auto"] + [f"IVF{n},PQ{m}" for n, m in good]
         if shape.dim >= LONG:
