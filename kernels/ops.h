@@ -336,10 +336,12 @@ struct sac_probe_args {
 
 /* Lists that a query which probes so many of nlist is compared with, at least, where they are in groups: by a
  * model of a million SIFT descriptors in 1000, 2000, 4000 and 8192 lists and 2 sqrt(nlist) groups, so many
- * that of the true neighbours in the lists that it would probe else it loses 0.5 %. */
+ * that of the true neighbours in the lists that it would probe else it loses 0.4 %; and more for many probes,
+ * where that would be half of all that is missed (8192 lists, 200 probes: 0.4 % became 0.05 %). */
 static inline uint32_t sac_probe_compared(uint32_t nlist, uint32_t nprobe)
 {
-    float few = powf((float)nlist, 0.7f) * (0.7f + 0.34f * log2f((float)(nprobe > 4 ? nprobe : 4)));
+    float few = powf((float)nlist, 0.7f) * (0.7f + 0.34f * log2f((float)(nprobe > 4 ? nprobe : 4))) *
+                (1.0f + (float)nprobe / 400.0f);
     uint32_t wanted = few > 2.0f * (float)nprobe ? (uint32_t)few : 2 * nprobe;
 
     return wanted < nlist ? wanted : nlist;

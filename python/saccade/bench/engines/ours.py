@@ -51,7 +51,7 @@ class Saccade(Engine):
         recalls = (0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
         asked = [{"recall": r} for r in recalls]
         probes = ladder(4, min(384, lists_for(shape.count, 2.0)))
-        return asked + [{"nprobe": n, "depth": d} for n in probes for d in (20, 40, 80, 160)]
+        return asked + [{"nprobe": n, "depth": d} for n in probes for d in (20, 40, 80, 160, 320)]
 
     @classmethod
     def tiny(cls, vectors: NDArray[np.float32], metric: str) -> Saccade:
