@@ -6,6 +6,7 @@
 #include <math.h>
 
 #define BATCH_LEAST 16u
+#define BATCH_LEAST_HOST 512u /* what fewer queries keep lies in a CPU's caches; of larger batches not */
 #define BATCH_MOST 4096u
 #define TRIES 64
 #define TURNS_LEAST 2
@@ -82,7 +83,8 @@ static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size
     double began = sac_clock(), ratio = 2, before; /* 2: of batches too small to be timed */
     sac_status st = SAC_OK;
 
-    for (size_t n = BATCH_LEAST; n <= most; n *= 2) {
+    for (size_t n = sac_device_host_visible(index->device) ? BATCH_LEAST_HOST : BATCH_LEAST; n <= most;
+         n *= 2) {
         if ((float)n * probed < 1)
             continue;
         before = ratio;
