@@ -31,16 +31,8 @@ static sac_status find_heads(sac_workspace *ws, uint64_t seed, uint32_t nlist, u
         return sac_workspace_failure(ws);
     st = sac_kmeans(ws, &params, nlist, centroids, &heads, NULL);
     if (st == SAC_OK)
-        st = sac_run_norms(
-            ws, &(struct sac_norms_args){.x = heads.device, .n = count, .dim = dim, .out = norms.device});
-    if (st == SAC_OK)
-        st = sac_run_assign(ws, &(struct sac_assign_args){.x = centroids->device,
-                                                          .n = nlist,
-                                                          .dim = dim,
-                                                          .centroids = heads.device,
-                                                          .centroid_norms = norms.device,
-                                                          .k = count,
-                                                          .index = group->device});
+        st = sac_kmeans_assign(ws, dim, nlist, centroids->device, count, heads.device, norms.device,
+                               group->device, NULL);
     return st == SAC_OK ? sac_span_pull(ws, group) : st;
 }
 

@@ -192,16 +192,8 @@ static sac_status residuals(sac_workspace *ws, uint32_t dim, uint32_t nlist, siz
                dim * sizeof(float));
     st = sac_span_push(ws, out);
     if (st == SAC_OK)
-        st = sac_run_norms(ws, &(struct sac_norms_args){
-                                   .x = centroids->device, .n = nlist, .dim = dim, .out = norms.device});
-    if (st == SAC_OK)
-        st = sac_run_assign(ws, &(struct sac_assign_args){.x = out->device,
-                                                          .n = *count,
-                                                          .dim = dim,
-                                                          .centroids = centroids->device,
-                                                          .centroid_norms = norms.device,
-                                                          .k = nlist,
-                                                          .index = index.device});
+        st = sac_kmeans_assign(ws, dim, *count, out->device, nlist, centroids->device, norms.device,
+                               index.device, NULL);
     if (st == SAC_OK)
         st = sac_span_pull(ws, &index);
     for (size_t i = 0; st == SAC_OK && i < *count; i++) {

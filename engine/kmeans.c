@@ -35,25 +35,30 @@ static float *row(const sac_span *span, size_t i, uint32_t dim)
     return (float *)span->host + i * dim;
 }
 
+sac_status sac_kmeans_assign(sac_workspace *ws, uint32_t dim, size_t n, const float *x, uint32_t k,
+                             const float *centroids, float *norms, uint32_t *index, float *distance)
+{
+    sac_status st =
+        sac_run_norms(ws, &(struct sac_norms_args){.x = centroids, .n = k, .dim = dim, .out = norms});
+
+    if (st != SAC_OK)
+        return st;
+    return sac_run_assign(ws, &(struct sac_assign_args){.x = x,
+                                                        .n = n,
+                                                        .dim = dim,
+                                                        .centroids = centroids,
+                                                        .centroid_norms = norms,
+                                                        .k = k,
+                                                        .index = index,
+                                                        .distance = distance});
+}
+
+/* Of the first k centroids as they are now. */
 static sac_status assign(struct run *run, size_t n, const sac_span *x, uint32_t k, const sac_span *index,
                          const sac_span *distance)
 {
-    const sac_kmeans_params *p = run->params;
-    sac_status st = sac_run_norms(
-        run->ws, &(struct sac_norms_args){
-                     .x = run->centroids->device, .n = k, .dim = p->dim, .out = run->norms.device});
-
-    if (st == SAC_OK)
-        st = sac_run_assign(run->ws,
-                            &(struct sac_assign_args){.x = x->device,
-                                                      .n = n,
-                                                      .dim = p->dim,
-                                                      .centroids = run->centroids->device,
-                                                      .centroid_norms = run->norms.device,
-                                                      .k = k,
-                                                      .index = index->device,
-                                                      .distance = distance ? distance->device : NULL});
-    return st;
+    return sac_kmeans_assign(run->ws, run->params->dim, n, x->device, k, run->centroids->device,
+                             run->norms.device, index->device, distance != NULL ? distance->device : NULL);
 }
 
 /* Draws `want` rows of the pool into the centres from `have` on, by weight and without repetition; `sums` are

@@ -32,4 +32,9 @@ typedef struct sac_kmeans_params {
 sac_status sac_kmeans(sac_workspace *ws, const sac_kmeans_params *params, size_t n, const sac_span *x,
                       const sac_span *centroids, sac_progress_meter *meter);
 
+/* index[i]: the nearest of k centroids [k][dim] to row i of x [n][dim]; distance[i] (NULL allowed): how far
+ * it is, squared. norms [k] is room for the centroids'. All are the device's. */
+sac_status sac_kmeans_assign(sac_workspace *ws, uint32_t dim, size_t n, const float *x, uint32_t k,
+                             const float *centroids, float *norms, uint32_t *index, float *distance);
+
 #endif

@@ -308,6 +308,20 @@ static sac_status reserve_positions(sac_lists *lists, size_t n, const uint32_t *
     return grow_positions(lists, wanted, err);
 }
 
+/* Where the entries of a list are now. */
+static void note_list(sac_lists *lists, uint32_t list)
+{
+    uint32_t rows = sac_lists_rows(lists, list);
+
+    for (uint32_t row = 0; row < rows; row += SAC_PAGE_ROWS)
+        lists->page_list[position_of(lists, list, row) / SAC_PAGE_ROWS] = list;
+    for (uint32_t row = 0; lists->position != NULL && row < rows; row++) {
+        uint32_t position = position_of(lists, list, row);
+
+        lists->position[slot_at(lists, position)] = position;
+    }
+}
+
 sac_status sac_lists_know_positions(sac_lists *lists, sac_error *err)
 {
     size_t wanted = 1;
@@ -322,10 +336,7 @@ sac_status sac_lists_know_positions(sac_lists *lists, sac_error *err)
         }
     st = grow_positions(lists, wanted, err);
     for (uint32_t l = 0; st == SAC_OK && l < lists->nlist; l++)
-        for (uint32_t row = 0; row < sac_lists_rows(lists, l); row++) {
-            uint32_t position = position_of(lists, l, row);
-            lists->position[slot_at(lists, position)] = position;
-        }
+        note_list(lists, l);
     return st;
 }
 
@@ -446,20 +457,6 @@ sac_status sac_lists_load(sac_lists *lists, sac_workspace *ws, uint32_t list, ui
 }
 
 /* ---- order ------------------------------------------------------------------------------------------ */
-
-/* Where the entries of a list are now. */
-static void note_list(sac_lists *lists, uint32_t list)
-{
-    uint32_t rows = sac_lists_rows(lists, list);
-
-    for (uint32_t row = 0; row < rows; row += SAC_PAGE_ROWS)
-        lists->page_list[position_of(lists, list, row) / SAC_PAGE_ROWS] = list;
-    for (uint32_t row = 0; lists->position != NULL && row < rows; row++) {
-        uint32_t position = position_of(lists, list, row);
-
-        lists->position[slot_at(lists, position)] = position;
-    }
-}
 
 /* Copies the pages of all lists into a slab, one list after the other, and numbers them anew. */
 static void move_pages(sac_lists *lists, unsigned char *const *from, unsigned char *slab)

@@ -2,6 +2,7 @@
  * looks at numbers rounded to bf16: for data that rounds well, badly, or not at all. SACCADE_TEST_SEED=...
  * repeats a run. */
 #include "kernels/backend.h"
+#include "tests/kernels/open_device.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -50,21 +51,6 @@ static float number(void) /* about normal */
     return (float)(unit() + unit() + unit() + unit() - 2);
 }
 
-static sac_device *open_device(const char *isa, uint32_t threads)
-{
-    sac_device_options options;
-    sac_device *device;
-    sac_error err;
-
-    sac_device_options_init(&options);
-    options.name = "cpu";
-    options.isa = isa;
-    options.threads = threads;
-    if (sac_device_open(&options, &device, &err) != SAC_OK)
-        fail_msg("%s", err.text);
-    return device;
-}
-
 static int open_devices(void **state)
 {
     const char *seed = getenv("SACCADE_TEST_SEED");
@@ -72,9 +58,9 @@ static int open_devices(void **state)
     (void)state;
     state_of_random = seed != NULL ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL);
     print_message("SACCADE_TEST_SEED=%llu\n", (unsigned long long)state_of_random);
-    devices[0] = open_device("avx512core", 1);
+    devices[0] = open_device("cpu", "avx512core", 1);
     for (uint32_t i = 1; i < WAYS; i++)
-        devices[i] = open_device("avx512", i);
+        devices[i] = open_device("cpu", "avx512", i);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* Devices, buffers, streams: names, limits, borrowing. */
 #include "kernels/device.h"
 #include "kernels/backend.h"
+#include "tests/kernels/open_device.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,21 +10,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-static sac_device *open_device(const char *name, uint32_t threads, const char *isa)
-{
-    sac_device_options options;
-    sac_device *device;
-    sac_error err;
-
-    sac_device_options_init(&options);
-    options.name = name;
-    options.threads = threads;
-    options.isa = isa;
-    if (sac_device_open(&options, &device, &err) != SAC_OK)
-        fail_msg("device %s: %s", name, err.text);
-    return device;
-}
 
 static void opens_by_name(void **state)
 {
@@ -36,13 +22,13 @@ static void opens_by_name(void **state)
     assert_int_equal(sac_device_shard_count(device), 1);
     sac_device_close(device);
 
-    device = open_device("ref", 7, NULL);
+    device = open_device("ref", NULL, 7);
     assert_string_equal(sac_device_describe(device), "ref: plain C, 1 thread");
     assert_int_equal(sac_device_threads(device), 1);
     assert_true(sac_device_host_visible(device));
     sac_device_close(device);
 
-    device = open_device("cpu", 3, "base");
+    device = open_device("cpu", "base", 3);
     assert_string_equal(sac_device_describe(device), "cpu: baseline, 3 threads");
     sac_device_close(device);
     sac_device_close(NULL);
@@ -87,7 +73,7 @@ static void environment_restricts_instructions(void **state)
 
     (void)state;
     assert_int_equal(setenv("SACCADE_CPU__ISA", "base", 1), 0);
-    device = open_device("cpu", 1, NULL);
+    device = open_device("cpu", NULL, 1);
     assert_string_equal(sac_device_describe(device), "cpu: baseline, 1 thread");
     sac_device_close(device);
     assert_int_equal(unsetenv("SACCADE_CPU__ISA"), 0);
@@ -99,7 +85,7 @@ static void every_slot_of_vectors_is_filled(void **state)
 
     (void)state;
     for (size_t i = 0; i < 3; i++) {
-        sac_device *device = open_device("cpu", 1, isas[i]);
+        sac_device *device = open_device("cpu", isas[i], 1);
         const struct sac_ops *ops = sac_device_ops(device);
 
         assert_non_null(ops->norms);
@@ -128,7 +114,7 @@ static sac_device *open_tested(void)
 {
     const char *name = getenv("SACCADE_TEST_DEVICE");
 
-    return open_device(name != NULL ? name : "cpu", 1, NULL);
+    return open_device(name != NULL ? name : "cpu", NULL, 1);
 }
 
 static void *buffer_of(sac_device *device, size_t bytes)
@@ -460,7 +446,7 @@ static void devices_with_commas_have_shards(void **state)
 
     (void)state;
     snprintf(list, sizeof list, "%s,%s", name != NULL ? name : "cpu", name != NULL ? name : "cpu");
-    device = open_device(list, 1, NULL);
+    device = open_device(list, NULL, 1);
     assert_int_equal(sac_device_shard_count(device), 2);
     assert_ptr_equal(sac_device_shard(device, 0), device);
     second = sac_device_shard(device, 1);

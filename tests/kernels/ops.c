@@ -5,6 +5,7 @@
 #include "kernels/backend.h"
 #include "kernels/half.h"
 #include "tests/kernels/cases.h"
+#include "tests/kernels/open_device.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -42,21 +43,6 @@ static struct {
 struct outputs {
     void *data[OUTPUTS_MAX];
 };
-
-static sac_device *open_device(const char *name, const char *isa, uint32_t threads)
-{
-    sac_device_options options;
-    sac_device *device;
-    sac_error err;
-
-    sac_device_options_init(&options);
-    options.name = name;
-    options.isa = isa;
-    options.threads = threads;
-    if (sac_device_open(&options, &device, &err) != SAC_OK)
-        fail_msg("%s", err.text);
-    return device;
-}
 
 static int open_devices(void **state)
 {
