@@ -1,6 +1,7 @@
 #include "engine/index_state.h"
 
 #include "engine/progress.h"
+#include "engine/rabitq.h"
 #include "engine/random.h"
 
 #include <math.h>
@@ -97,7 +98,7 @@ static sac_status open_shards(sac_index *index, sac_device *device, sac_error *e
 /* RaBitQ is not on every device. */
 static sac_status check_codec(sac_device *device, const sac_index_spec *spec, sac_error *err)
 {
-    if (!spec->rabitq || sac_device_ops(sac_device_shard(device, 0))->rabitq_encode != NULL)
+    if (!spec->rabitq || sac_has_rabitq(device))
         return SAC_OK;
     return sac_fail(err, SAC_UNSUPPORTED,
                     "index part 'RaBitQ': not on %s, only on CPUs; use PQ here, or the device cpu",

@@ -13,6 +13,12 @@
 
 #define SAC_RABITQ_DIM_MAX (512 * SAC_RABITQ_DSUB) /* sums of table entries must fit 16 bits */
 
+/* Whether indexes on the device can have it. */
+static inline bool sac_has_rabitq(sac_device *device)
+{
+    return sac_device_ops(sac_device_shard(device, 0))->rabitq_encode != NULL;
+}
+
 /* The signs of a random rotation [SAC_ROTATE_ROUNDS][dim]; the same for the same seed. */
 void sac_rabitq_signs(uint64_t seed, uint32_t dim, float *signs);
 

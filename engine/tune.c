@@ -1,7 +1,7 @@
 /* Which index, and how to ask it. First over a sample: how many lists, then which codes for them, then what
- * lies beside the best (more and fewer lists, a rotation), then how vectors are stored; each step goes on
- * from the best so far, because these choices hardly depend on each other. Then the best few again,
- * thoroughly, over as many rows as there is time for. */
+ * lies beside the best (more and fewer lists, a rotation), then how vectors are stored (tune_candidates.c);
+ * each step goes on from the best so far, because these choices hardly depend on each other. Then the best
+ * few again, thoroughly, over as many rows as there is time for. */
 #include "engine/tune.h"
 
 #include <math.h>
@@ -14,9 +14,7 @@ enum {
     SAMPLE_MIN = 2000,
     SAMPLE_MAX = 200000,
     SAMPLE_A_SECOND = 400, /* of 128 components */
-    TRIALS_MAX = 32,
     VERIFIED_MAX = 4,
-    LIST_MIN = 8, /* rows: shorter lists cost more than they spare */
 };
 #define TRYING_SHARE 0.5 /* of the time; the rest is for verifying */
 
@@ -26,10 +24,8 @@ struct tuner {
     void *context;
     double began, truth_seconds;
     sac_tune_world sample;
-    sac_tune_trial trials[TRIALS_MAX];
-    size_t count, tried;  /* trials that there are, and that have had their turn */
-    uint64_t least_bytes; /* of those that do not fit the memory; 0: none */
-    char least_spec[64];
+    sac_tune_candidates trials;
+    size_t tried; /* of the trials have had their turn */
 };
 
 void sac_tune_params_init(sac_tune_params *p)
@@ -89,141 +85,13 @@ static bool goes_before(const sac_tune_params *p, const sac_tune_trial *a, const
 
 static void sort_trials(struct tuner *t)
 {
-    for (size_t i = 1; i < t->count; i++) { /* few, and not a strict order where numbers are equal */
-        sac_tune_trial moved = t->trials[i];
+    for (size_t i = 1; i < t->trials.count; i++) { /* few, and not a strict order where numbers are equal */
+        sac_tune_trial moved = t->trials.at[i];
         size_t to = i;
-        for (; to > 0 && goes_before(t->job.params, &moved, &t->trials[to - 1]); to--)
-            t->trials[to] = t->trials[to - 1];
-        t->trials[to] = moved;
+        for (; to > 0 && goes_before(t->job.params, &moved, &t->trials.at[to - 1]); to--)
+            t->trials.at[to] = t->trials.at[to - 1];
+        t->trials.at[to] = moved;
     }
-}
-
-/* ---- what is tried ---------------------------------------------------------------------------------- */
-
-/* Computes what a trial needs; false: no such index, or one that the memory does not hold. */
-static bool fits(struct tuner *t, sac_tune_trial *trial)
-{
-    const sac_tune_params *p = t->job.params;
-    sac_index_params params = {.dim = p->dim, .metric = p->metric};
-    char spec[SAC_TUNE_SPEC];
-    sac_plan plan;
-
-    sac_tune_spec(trial, trial->nlist, spec, sizeof spec);
-    params.spec = spec;
-    if (sac_index_plan(&params, t->job.count, 1, &plan, NULL) != SAC_OK)
-        return false;
-    memcpy(trial->result.spec, plan.spec, sizeof trial->result.spec);
-    trial->result.bytes = plan.bytes_codes + plan.bytes_vectors + plan.bytes_other + plan.bytes_host;
-    if (p->memory == 0 || trial->result.bytes <= p->memory)
-        return true;
-    if (t->least_bytes == 0 || trial->result.bytes < t->least_bytes) {
-        t->least_bytes = trial->result.bytes;
-        memcpy(t->least_spec, plan.spec, sizeof t->least_spec);
-    }
-    return false;
-}
-
-static void propose(struct tuner *t, sac_tune_trial trial)
-{
-    bool known = false;
-
-    if (t->count == TRIALS_MAX || !fits(t, &trial))
-        return;
-    for (size_t i = 0; i < t->count; i++)
-        known = known || strcmp(t->trials[i].result.spec, trial.result.spec) == 0;
-    if (!known)
-        t->trials[t->count++] = trial;
-}
-
-static sac_tune_trial trial_of(uint32_t nlist, const char *rotation, const char *codec, const char *refine)
-{
-    sac_tune_trial trial = {.nlist = nlist};
-
-    snprintf(trial.rotation, sizeof trial.rotation, "%s", rotation);
-    snprintf(trial.codec, sizeof trial.codec, "%s", codec);
-    snprintf(trial.refine, sizeof trial.refine, "%s", refine);
-    return trial;
-}
-
-static const char *const refines[] = {"", ",Refine(SQfp16)", ",Refine(SQ8)"};
-enum { REFINES = sizeof refines / sizeof *refines };
-
-/* With vectors stored as well as the memory allows. */
-static void propose_lists(struct tuner *t, uint32_t nlist, const char *rotation, const char *codec)
-{
-    size_t before = t->count;
-
-    for (size_t i = 0; i < REFINES && t->count == before; i++)
-        propose(t, trial_of(nlist, rotation, codec, refines[i]));
-}
-
-static uint32_t lists_of(const struct tuner *t, double factor)
-{
-    double nlist = ceil(factor * sqrt((double)t->job.count) / 16) * 16;
-
-    nlist = fmin(nlist, (double)t->job.count / LIST_MIN);
-    return nlist < 1 ? 1 : (uint32_t)nlist;
-}
-
-/* "PQ32" or "PQ64x4": components by code. */
-static void propose_codes(struct tuner *t, uint32_t nlist, const char *rotation, uint32_t components,
-                          uint32_t bits)
-{
-    uint32_t dim = t->job.params->dim, m = (dim + components - 1) / components;
-    char codec[24], opq[16] = "";
-
-    snprintf(codec, sizeof codec, bits == 8 ? "PQ%u" : "PQ%ux%u", m, bits);
-    if (rotation[0] != '\0')
-        snprintf(opq, sizeof opq, "OPQ%u,", m);
-    propose_lists(t, nlist, opq, codec);
-}
-
-/* Long vectors are more redundant. */
-static uint32_t components_of(const struct tuner *t)
-{
-    return t->job.params->dim <= 512 ? 4 : 8;
-}
-
-static void propose_first(struct tuner *t)
-{
-    static const double factors[] = {4, 8, 2, 16}; /* the likeliest first */
-    static const char *const flat[] = {"Flat", "SQfp16", "SQ8"};
-
-    for (size_t i = 0; i < sizeof flat / sizeof *flat; i++)
-        propose(t, trial_of(0, "", flat[i], ""));
-    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++)
-        propose_codes(t, lists_of(t, factors[i]), "", components_of(t), 8);
-}
-
-static void propose_other_codes(struct tuner *t, const sac_tune_trial *best)
-{
-    uint32_t usual = components_of(t);
-
-    propose_codes(t, best->nlist, "", usual / 2, 8);
-    propose_codes(t, best->nlist, "", usual * 2, 8);
-    propose_codes(t, best->nlist, "", usual / 2, 4);
-}
-
-/* Between the numbers of lists that were tried, and a rotation. */
-static void propose_beside(struct tuner *t, const sac_tune_trial *best)
-{
-    char rotation[sizeof best->rotation];
-    unsigned m;
-
-    for (int i = -1; i <= 1; i += 2) {
-        double nlist = ceil(best->nlist * pow(2, 0.5 * i) / 16) * 16;
-        propose_lists(t, (uint32_t)fmin(fmax(nlist, lists_of(t, 2)), lists_of(t, 16)), "", best->codec);
-    }
-    if (sscanf(best->codec, "PQ%u", &m) != 1)
-        return;
-    snprintf(rotation, sizeof rotation, "OPQ%u,", m);
-    propose_lists(t, best->nlist, rotation, best->codec);
-}
-
-static void propose_storage(struct tuner *t, const sac_tune_trial *best)
-{
-    for (size_t i = 0; i < REFINES; i++)
-        propose(t, trial_of(best->nlist, best->rotation, best->codec, refines[i]));
 }
 
 /* ---- over the sample -------------------------------------------------------------------------------- */
@@ -238,17 +106,17 @@ static sac_status try_proposed(struct tuner *t, const char *stage)
     const sac_tune_params *p = t->job.params;
     sac_status st = SAC_OK;
 
-    if (t->tried == t->count)
+    if (t->tried == t->trials.count)
         return SAC_OK;
-    sac_progress_begin(&t->job.meter, t->progress, t->context, stage, t->count - t->tried);
-    for (; st == SAC_OK && t->tried < t->count; t->tried++) {
+    sac_progress_begin(&t->job.meter, t->progress, t->context, stage, t->trials.count - t->tried);
+    for (; st == SAC_OK && t->tried < t->trials.count; t->tried++) {
         double now = sac_clock();
         t->job.deadline = t->tried == 0 ? INFINITY : t->began + TRYING_SHARE * p->seconds;
         if (now >= t->job.deadline) {
             t->job.late = true;
             continue;
         }
-        st = sac_tune_try(&t->job, &t->sample, false, &t->trials[t->tried]);
+        st = sac_tune_try(&t->job, &t->sample, false, &t->trials.at[t->tried]);
         if (st == SAC_OK && !sac_progress_advance(&t->job.meter))
             st = is_cancelled(t);
     }
@@ -260,10 +128,10 @@ static const sac_tune_trial *best_lists(const struct tuner *t, sac_tune_trial *c
 {
     const sac_tune_trial *best = NULL;
 
-    for (size_t i = 0; i < t->count; i++)
-        if (t->trials[i].nlist > 0 && t->trials[i].done &&
-            (best == NULL || goes_before(t->job.params, &t->trials[i], best)))
-            best = &t->trials[i];
+    for (size_t i = 0; i < t->trials.count; i++)
+        if (t->trials.at[i].nlist > 0 && t->trials.at[i].done &&
+            (best == NULL || goes_before(t->job.params, &t->trials.at[i], best)))
+            best = &t->trials.at[i];
     if (best == NULL)
         return NULL;
     *copy = *best;
@@ -299,8 +167,8 @@ static sac_status measure_growth(struct tuner *t)
     const sac_tune_trial *trial = NULL;
     sac_status st;
 
-    for (size_t i = t->count; i-- > 0;)
-        trial = t->trials[i].nlist > 0 ? &t->trials[i] : trial;
+    for (size_t i = t->trials.count; i-- > 0;)
+        trial = t->trials.at[i].nlist > 0 ? &t->trials.at[i] : trial;
     if (trial == NULL || sac_tune_share(&t->job, &t->sample) >= 1)
         return SAC_OK;
     sac_progress_begin(&t->job.meter, t->progress, t->context, "growth", 1);
@@ -316,8 +184,8 @@ static sac_status measure_growth(struct tuner *t)
 
 static sac_status try_sample(struct tuner *t)
 {
-    static void (*const steps[])(struct tuner *, const sac_tune_trial *) = {propose_other_codes,
-                                                                            propose_beside, propose_storage};
+    static void (*const steps[])(const sac_tune_job *, sac_tune_candidates *, const sac_tune_trial *) = {
+        sac_tune_propose_codes, sac_tune_propose_shapes, sac_tune_propose_storage};
     static const char *const stages[] = {"codes", "shape", "storage"};
     const sac_tune_trial *best;
     sac_tune_trial copy;
@@ -334,7 +202,7 @@ static sac_status try_sample(struct tuner *t)
         best = best_lists(t, &copy);
         if (best == NULL)
             break;
-        steps[i](t, best);
+        steps[i](&t->job, &t->trials, best);
         st = try_proposed(t, stages[i]);
     }
     return st;
@@ -346,7 +214,7 @@ static sac_status try_sample(struct tuner *t)
  * time is left. */
 static size_t verified_rows(const struct tuner *t)
 {
-    const sac_tune_trial *best = &t->trials[0];
+    const sac_tune_trial *best = &t->trials.at[0];
     double left = t->began + t->job.params->seconds - sac_clock();
     double powers = best->nlist > 0 ? t->job.growth.build : 1;
     size_t rows = t->job.row_count;
@@ -367,17 +235,17 @@ static sac_tune_trial *next_to_verify(struct tuner *t, const bool *had)
 {
     sac_tune_trial *any = NULL;
 
-    for (size_t i = 0; i < t->count; i++) {
+    for (size_t i = 0; i < t->trials.count; i++) {
         bool alike = false;
 
-        if (had[i] || !t->trials[i].done)
+        if (had[i] || !t->trials.at[i].done)
             continue;
-        for (size_t j = 0; j < t->count; j++)
-            alike = alike || (had[j] && t->trials[j].nlist == t->trials[i].nlist &&
-                              strcmp(t->trials[j].codec, t->trials[i].codec) == 0);
+        for (size_t j = 0; j < t->trials.count; j++)
+            alike = alike || (had[j] && t->trials.at[j].nlist == t->trials.at[i].nlist &&
+                              strcmp(t->trials.at[j].codec, t->trials.at[i].codec) == 0);
         if (!alike)
-            return &t->trials[i];
-        any = any == NULL ? &t->trials[i] : any;
+            return &t->trials.at[i];
+        any = any == NULL ? &t->trials.at[i] : any;
     }
     return any;
 }
@@ -388,10 +256,10 @@ static void correct_others(struct tuner *t, double log_sum, size_t n)
 {
     double factor = n > 0 ? exp(log_sum / (double)n) : 1;
 
-    for (size_t i = 0; i < t->count; i++) {
-        sac_tuned *r = &t->trials[i].result;
+    for (size_t i = 0; i < t->trials.count; i++) {
+        sac_tuned *r = &t->trials.at[i].result;
 
-        if (r->verified || t->trials[i].nlist == 0 || factor <= 1)
+        if (r->verified || t->trials.at[i].nlist == 0 || factor <= 1)
             continue;
         r->seconds_mean *= factor;
         r->seconds_p50 *= factor;
@@ -402,19 +270,19 @@ static void correct_others(struct tuner *t, double log_sum, size_t n)
 
 static sac_status verify_in(struct tuner *t, const sac_tune_world *world)
 {
-    bool had[TRIALS_MAX] = {false};
+    bool had[SAC_TUNE_TRIALS_MAX] = {false};
     size_t n = 0, compared = 0;
     double longest = 0, log_sum = 0;
     sac_tune_trial *trial;
     sac_status st = SAC_OK;
 
-    while (n < t->count && n < VERIFIED_MAX && t->trials[n].done)
+    while (n < t->trials.count && n < VERIFIED_MAX && t->trials.at[n].done)
         n++;
     sac_progress_begin(&t->job.meter, t->progress, t->context, "verify", n);
     for (size_t i = 0; st == SAC_OK && i < n && (trial = next_to_verify(t, had)) != NULL; i++) {
         double promised = trial->result.seconds_mean;
 
-        had[trial - t->trials] = true;
+        had[trial - t->trials.at] = true;
         if (sac_clock() + longest > t->job.deadline) {
             t->job.late = true;
             break;
@@ -483,7 +351,7 @@ static sac_status check_params(const sac_tune_params *p, sac_error *err)
 
 static sac_status make_result(struct tuner *t, sac_tuning **out)
 {
-    sac_tuned *at = calloc(t->count, sizeof *at);
+    sac_tuned *at = calloc(t->trials.count, sizeof *at);
 
     *out = calloc(1, sizeof **out);
     if (*out == NULL || at == NULL) {
@@ -497,9 +365,9 @@ static sac_status make_result(struct tuner *t, sac_tuning **out)
                          .held_back = t->job.params->queries == NULL,
                          .query_count = (uint32_t)t->job.query_count,
                          .seconds = sac_clock() - t->began};
-    for (size_t i = 0; i < t->count; i++)
-        if (t->trials[i].done)
-            at[(*out)->count++] = t->trials[i].result;
+    for (size_t i = 0; i < t->trials.count; i++)
+        if (t->trials.at[i].done)
+            at[(*out)->count++] = t->trials.at[i].result;
     return SAC_OK;
 }
 
@@ -507,13 +375,13 @@ static sac_status tune(struct tuner *t, sac_tuning **out)
 {
     sac_status st;
 
-    propose_first(t);
-    if (t->count == 0)
+    sac_tune_propose_first(&t->job, &t->trials);
+    if (t->trials.count == 0)
         return sac_fail(
             t->job.err, SAC_INVALID_ARGUMENT,
             "no index of %llu vectors of %u components fits %.1f MiB: the smallest, %s, needs %.1f",
             (unsigned long long)t->job.count, t->job.params->dim, (double)t->job.params->memory / (1 << 20),
-            t->least_spec, (double)t->least_bytes / (1 << 20));
+            t->trials.least_spec, (double)t->trials.least_bytes / (1 << 20));
     st = sac_tune_prepare(&t->job);
     if (st == SAC_OK)
         st = try_sample(t);

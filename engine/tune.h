@@ -14,6 +14,7 @@
 #define SAC_TUNE_BATCH 1000u /* queries of a batch that is timed */
 #define SAC_TUNE_COARSE_MAX 16u
 #define SAC_TUNE_SPEC 96 /* bytes of an index string, as it is put together */
+#define SAC_TUNE_TRIALS_MAX 32u
 
 typedef struct sac_tune_job {
     sac_device *device;
@@ -133,5 +134,21 @@ sac_status sac_tune_measure_growth(sac_tune_job *job, const sac_tune_world *samp
 /* Seconds of a lone query among nlist lists of about one row, or what is expected where that cannot be timed:
  * for differences. */
 sac_status sac_tune_coarse(sac_tune_job *job, uint32_t nlist, double *out);
+
+/* ---- what is tried (tune_candidates.c) ---- */
+
+typedef struct sac_tune_candidates {
+    sac_tune_trial at[SAC_TUNE_TRIALS_MAX]; /* no two of one spec, each with the bytes that it needs */
+    size_t count;
+    uint64_t least_bytes; /* of those that do not fit the memory; 0: none */
+    char least_spec[64];
+} sac_tune_candidates;
+
+/* Add what is not there yet, fits the memory, and is on the job's device. Exact search, and lists: */
+void sac_tune_propose_first(const sac_tune_job *job, sac_tune_candidates *c);
+/* What lies beside the best so far: other codes, other numbers of lists and a rotation, other storage. */
+void sac_tune_propose_codes(const sac_tune_job *job, sac_tune_candidates *c, const sac_tune_trial *best);
+void sac_tune_propose_shapes(const sac_tune_job *job, sac_tune_candidates *c, const sac_tune_trial *best);
+void sac_tune_propose_storage(const sac_tune_job *job, sac_tune_candidates *c, const sac_tune_trial *best);
 
 #endif

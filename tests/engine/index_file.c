@@ -1,4 +1,5 @@
 /* What is saved comes back as it was, and a damaged file never does any harm. */
+#include "engine/rabitq.h"
 #include "tests/engine/index_image.h"
 #include "tests/engine/vector_set.h"
 
@@ -46,7 +47,7 @@ static void a_loaded_index_answers_as_the_saved_one(void **state)
 
     (void)state;
     for (size_t s = 0; s < sizeof specs / sizeof specs[0]; s++) {
-        if (strstr(specs[s], "RaBitQ") != NULL && !test_has_rabitq(device))
+        if (strstr(specs[s], "RaBitQ") != NULL && !sac_has_rabitq(device))
             continue;
         sac_index *index = trained(device, &set, specs[s]), *loaded;
         sac_index_info a, b;
@@ -208,7 +209,7 @@ static void any_changed_byte_is_found(void **state)
 
     (void)state;
     for (size_t i = 0; i < 2; i++)
-        if (i == 0 || test_has_rabitq(device))
+        if (i == 0 || sac_has_rabitq(device))
             change_any_byte(device, small_specs[i]);
     sac_device_close(device);
 }
@@ -258,7 +259,7 @@ static void wrong_numbers_with_right_checksums_do_no_harm(void **state)
 
     (void)state;
     for (size_t i = 0; i < 2; i++)
-        if (i == 0 || test_has_rabitq(device))
+        if (i == 0 || sac_has_rabitq(device))
             write_wrong_numbers(device, small_specs[i]);
     sac_device_close(device);
 }

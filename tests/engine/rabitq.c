@@ -49,7 +49,7 @@ static sac_device *device_with_rabitq(void)
 {
     sac_device *device = test_device("cpu");
 
-    if (test_has_rabitq(device))
+    if (sac_has_rabitq(device))
         return device;
     sac_device_close(device);
     skip();
@@ -210,7 +210,7 @@ static void a_device_without_it_refuses(void **state)
     sac_index_params_init(&params);
     params.dim = 512;
     params.spec = "IVF16,RaBitQ";
-    if (!test_has_rabitq(device)) {
+    if (!sac_has_rabitq(device)) {
         assert_int_equal(sac_index_create(device, &params, &index, &problem), SAC_UNSUPPORTED);
         assert_non_null(strstr(problem.text, "only on CPUs"));
     }

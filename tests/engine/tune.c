@@ -241,6 +241,61 @@ static void a_sample_stands_for_more(void **state)
     sac_tuning_free(many);
 }
 
+/* ---- signs ------------------------------------------------------------------------------------------ */
+
+enum { FEW = 1000, LONG = 512, LONG_CLUSTERS = 20 };
+
+static void fill_long(float *rows)
+{
+    float *centres = calloc((size_t)LONG_CLUSTERS * LONG, sizeof *centres);
+    uint64_t seed = 3;
+
+    for (size_t i = 0; i < (size_t)LONG_CLUSTERS * LONG; i++)
+        centres[i] = test_random(&seed);
+    for (size_t i = 0; i < FEW; i++)
+        for (size_t d = 0; d < LONG; d++)
+            rows[i * LONG + d] = centres[i % LONG_CLUSTERS * LONG + d] + 0.5f * test_random(&seed);
+    free(centres);
+}
+
+static uint64_t planned(const sac_tune_params *p, const char *spec)
+{
+    sac_index_params params = {.dim = p->dim, .metric = p->metric, .spec = spec};
+    sac_plan plan;
+
+    assert_ok(sac_index_plan(&params, p->n, 1, &plan, err));
+    return plan.bytes_codes + plan.bytes_vectors + plan.bytes_other + plan.bytes_host;
+}
+
+/* Few long vectors: codebooks that are learnt take more than the codes. */
+static void signs_are_tried_where_memory_leaves_nothing_else(void **state)
+{
+    const struct clusters *c = *state;
+    sac_tune_params p = params_of(c);
+    float *rows = calloc((size_t)FEW * LONG, sizeof *rows);
+    const sac_tuned *signs;
+    sac_tuning *t;
+
+    fill_long(rows);
+    p.dim = LONG;
+    p.n = FEW;
+    p.vectors = rows;
+    p.recall = 0.9f;
+    p.seconds = 10; /* what is tried takes less */
+    p.memory = planned(&p, "IVF125,RaBitQ,Refine(SQ8)");
+    t = tune(c, &p);
+    for (size_t i = 0; i < t->count; i++)
+        assert_null(strstr(t->at[i].spec, "PQ"));
+    signs = find(t, "IVF125,RaBitQ,Refine(SQ8)");
+    assert_true(signs->reaches && signs->recall + 2 * signs->recall_error >= 0.9f);
+    assert_true(signs->bytes <= p.memory && t->at[0].reaches);
+    for (size_t i = 1; i < t->count; i++) /* whatever is chosen is the fastest */
+        if (t->at[i].verified && t->at[i].reaches)
+            assert_true(t->at[0].seconds_mean <= t->at[i].seconds_mean);
+    sac_tuning_free(t);
+    free(rows);
+}
+
 /* ---- stopping, refusing ----------------------------------------------------------------------------- */
 
 struct patience {
@@ -362,6 +417,7 @@ int main(void)
         cmocka_unit_test(memory_is_a_bound),
         cmocka_unit_test(time_is_a_bound),
         cmocka_unit_test(a_sample_stands_for_more),
+        cmocka_unit_test(signs_are_tried_where_memory_leaves_nothing_else),
         cmocka_unit_test(the_caller_stops_it),
         cmocka_unit_test(what_makes_no_sense_is_refused),
         cmocka_unit_test(equal_vectors_are_all_as_near),

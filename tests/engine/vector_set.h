@@ -107,12 +107,6 @@ static inline sac_index *test_index(sac_device *device, uint32_t dim, sac_metric
     return index;
 }
 
-/* Whether indexes on the device can have the codec RaBitQ. */
-static inline bool test_has_rabitq(sac_device *device)
-{
-    return sac_device_ops(sac_device_shard(device, 0))->rabitq_encode != NULL;
-}
-
 /* A trained index that holds the whole set. */
 static inline sac_index *test_index_of(sac_device *device, const struct vector_set *set, sac_metric metric,
                                        const char *spec)
