@@ -337,6 +337,22 @@ def test_the_fastest_at_a_target_is_never_thinned_out():
     assert len(kept) < 15 and kept[0].recall == pytest.approx(0.86)
 
 
+def test_a_target_lies_between_two_that_are_measured():
+    dense = [point(0.86 + 0.002 * i, 9e4 - 1e3 * i) for i in range(69)]
+    beside = [point(0.86 + 0.002 * i, 8.8e4 - 1e3 * i) for i in range(69)]  # an index nearly as fast
+    for target in run.TARGETS:
+        margin = run.MARGIN * (1 - target)
+        recalls = [p.recall for p in run.around(dense, target)]
+        assert min(recalls) < target - margin + 1e-9 and max(recalls) >= target + margin - 1e-9
+        assert any(target - 0.0021 < r < target for r in recalls)
+        assert any(target <= r < target + 0.0021 for r in recalls)
+        kept = run.chosen(dense + beside, 6)
+        assert all(p in kept for p in run.around(dense, target))
+    lone = [point(0.97, 100)]
+    assert run.around(lone, 0.95) == [lone[0]] * 2 and run.around(lone, 0.99) == [lone[0]] * 2
+    assert run.around([], 0.9) == []
+
+
 def test_dearer():
     assert run.no_dearer({"a": 1, "b": 2}, {"a": 1, "b": 3}) and not run.no_dearer({"a": 2, "b": 2}, {"a": 1, "b": 3})
     assert not run.no_dearer({"a": 1}, {"b": 2})
@@ -401,6 +417,106 @@ def test_a_run_that_was_stopped_goes_on(small, tmp_path, library, monkeypatch):
     assert second.log.path.read_text().count("\n") >= len(lines)
     again = compare(small, tmp_path)
     assert len(again.log.records) == len(second.log.records)  # nothing was left to do
+
+
+class Reckoned:
+    """An engine whose times are said and not taken: [index][setting] = (recall, seconds alone, in a batch)."""
+
+    native_loop = False
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def glimpse(self, engine, data, mode, batch):
+        recall, alone, together = self.table[engine.index][engine.setting]
+        self.asked.append((engine.index, engine.setting, mode.name, batch))
+        return recall + (0 if mode.name == "batch" else 0.003), 1 / (alone if mode.single else together)
+
+
+@pytest.fixture
+def reckoned(small, tmp_path, monkeypatch):
+    """reckoned(table, **options): a comparison of which only the choice is made, by the times of a table."""
+
+    def make(table, native_loop=False, **options):
+        teller = Reckoned(table)
+        grids = {"settings": classmethod(lambda cls, shape, build: [{"n": n} for n in table[build["spec"]]]),
+                 "native_loop": native_loop}  # fmt: skip
+        for name, value in grids.items():
+            monkeypatch.setattr(ENGINES["saccade"], name, value)
+
+        class Loaded:
+            def __init__(self, index):
+                self.index = index
+
+            def prepare(self, setting):
+                self.setting = setting["n"]
+
+            def close(self):
+                pass
+
+        monkeypatch.setattr(measure, "glimpse", teller.glimpse)
+        comparison = run.Comparison(small, run.Options(engines=("saccade",), **{**FAST, **options}), tmp_path)
+        monkeypatch.setattr(comparison, "_loaded", lambda built: Loaded(built.params["spec"]))
+        indexes = [run.Built("saccade", "1", {"spec": spec}) for spec in table]
+        for index in indexes:
+            comparison._probe(index)
+        kept = comparison._worth_measuring(indexes)
+        return teller, comparison, {i.params["spec"]: kept.get(i.key, {}) for i in indexes}
+
+    return make
+
+
+# One index is the faster alone, the other in batches.
+TWO_KINDS = {"long": {1: (0.89, 10e-6, 90e-6), 2: (0.92, 20e-6, 95e-6), 3: (0.96, 40e-6, 99e-6)},
+             "short": {1: (0.89, 70e-6, 10e-6), 2: (0.92, 90e-6, 20e-6), 3: (0.96, 99e-6, 40e-6)}}  # fmt: skip
+
+
+def test_each_mode_has_its_own_choice(reckoned):
+    teller, comparison, kept = reckoned(TWO_KINDS)
+    every = [{"n": 1}, {"n": 2}, {"n": 3}]
+    assert kept == {"long": {"one": every}, "short": {"batch": every, "all": every}}
+    assert {(mode, batch) for _, _, mode, batch in teller.asked} == {("one", 1), ("batch", 40)}
+    recalls = {(p["index"], p["setting"]["n"]): p["recall"] for p in comparison.log.find("probe", mode="one")}
+    for probe in comparison.log.find("probe", mode="batch"):  # counted once, among more queries
+        assert recalls[probe["index"], probe["setting"]["n"]] == probe["recall"]
+
+
+def test_only_what_is_asked_for_is_tried(reckoned):
+    assert {mode for *_, mode, _ in reckoned(TWO_KINDS, modes=("one",))[0].asked} == {"one"}
+    teller, comparison, _ = reckoned(TWO_KINDS, modes=("one", "batch"))  # goes on
+    assert {mode for *_, mode, _ in teller.asked} == {"batch"} and len(list(comparison.log.find("probe"))) == 12
+    teller, _, _ = reckoned(TWO_KINDS, modes=("batch",), batch=50)
+    assert {batch for *_, batch in teller.asked} == {50}
+
+
+def test_a_native_loop_is_chosen_by_what_is_counted(reckoned):
+    teller, _, kept = reckoned(TWO_KINDS, native_loop=True)
+    assert {mode for *_, mode, _ in teller.asked} == {"batch"}
+    assert set(kept["short"]) == set(measure.MODES) and kept["long"] == {}
+
+
+def test_probes_of_an_older_kind_are_taken_again(reckoned, small, tmp_path):
+    log = run.Comparison(small, run.Options(), tmp_path).log
+    for key in [run.Built("saccade", "1", {"spec": spec}).key for spec in TWO_KINDS]:
+        log.add("probe", index=key, setting={"n": 1}, recall=1.0, qps=1e9)
+        log.add("probe", index=key, setting={"n": 2}, pruned="recall above 0.999 with n 1")
+    _, comparison, kept = reckoned(TWO_KINDS)
+    assert len(kept["long"]["one"]) == 3 and len(list(comparison.log.find("probe", mode="one"))) == 6
+
+
+def test_what_is_hopeless_in_one_mode_is_tried_in_another(reckoned):
+    table = {"long": {1: (0.92, 10e-6, 10e-6)}, "slow": {n: (0.88 + n / 100, 10e-6, 999e-6) for n in (1, 2, 3)}}
+    teller, comparison, kept = reckoned(table, settings=9)
+    assert [mode for name, n, mode, _ in teller.asked if name == "slow" and n > 1] == ["one", "one"]
+    assert all("20 times behind" in p["pruned"] for p in comparison.log.find("probe", mode="batch") if "pruned" in p)
+    assert len(kept["slow"]["one"]) == 3 and "batch" not in kept["slow"]
+
+
+def test_a_peer_that_fails_is_left_out(small, tmp_path, library, monkeypatch):
+    monkeypatch.setattr(ENGINES["numpy"], "prepare", lambda self, setting: 1 / 0)
+    comparison = compare(small, tmp_path)
+    assert [words for name, words in comparison.left_out if name == "numpy"][0].startswith("failed while its settings")
+    assert {f["engine"] for f in report.results(comparison)["figures"]} == {"saccade"}
 
 
 def test_another_version_is_measured_anew(small, tmp_path, library, monkeypatch):

@@ -15,6 +15,7 @@ from .engines import Engine, Singles
 WARM_UP = 50  # calls before the clock starts
 SINGLES_MIN = 500  # asked in any case, or percentiles and recall say little
 OVERHEAD_CALLS = 2_000
+GLIMPSE_QUERIES = 400  # of a glimpse; in batches one whole batch at least
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,24 @@ def figure(engine: Engine, data: DataSet, mode: Mode, batch: int, seconds: float
         loop = _timed(engine.batches(queries, k, batch), data, batch, seconds / 2, alone=True)
         return Figure(calls.recall, loop.qps, calls.p50_us, calls.p99_us, calls.seconds + loop.seconds,
                       calls.queries + loop.queries, max(calls.busy, loop.busy))  # fmt: skip
+
+
+def glimpsed(mode: Mode, engine: type[Engine]) -> Mode:
+    """The mode in which glimpses choose what is measured in another: batches on one thread stand for those on all, and
+    for a native loop over single queries, which is what is counted there."""
+    return MODES["one" if mode.single and not engine.native_loop else "batch"]
+
+
+def glimpse(engine: Engine, data: DataSet, mode: Mode, batch: int) -> tuple[float, float]:
+    """(recall, queries a second) of one pass of some queries, one by one or in batches, by a thread that is pinned."""
+    count = GLIMPSE_QUERIES if mode.single else max(GLIMPSE_QUERIES, batch)
+    queries, size, k = np.ascontiguousarray(data.queries[:count]), 1 if mode.single else batch, data.truth.shape[1]
+    asked = engine.singles(queries, k) if mode.single else engine.batches(queries, k, size)
+    calls = range(-(-len(queries) // size))
+    start = time.perf_counter()
+    answers = [asked.call(i) for i in calls]
+    seconds = time.perf_counter() - start
+    return data.recall(np.arange(len(queries)), asked.decode(calls, answers)), len(queries) / seconds
 
 
 def _timed(asked: Singles, data: DataSet, size: int, seconds: float, alone: bool) -> Figure:

@@ -22,7 +22,7 @@ from .engines import ENGINES, Engine, Params, Unavailable
 
 RECALL_MIN, RECALL_MAX = 0.85, 0.999  # what is measured lies between
 TARGETS = (0.90, 0.95, 0.99)
-PROBE_QUERIES = 400
+MARGIN = 0.2  # of what a target misses, on both sides of it: a glimpse sees some of the queries
 FAR_BEHIND = 20  # times slower than the front at no less recall: hopeless
 SAME_RECALL = 0.0005  # apart at most: turning a number further did not help
 BEATEN = 1.25  # times slower than another setting of the same engine at no less recall: not worth measuring
@@ -39,7 +39,7 @@ class Options:
     figure_seconds: float = 1.0
     seconds: float = 0.0  # of the whole run; 0: as long as it takes
     builds: int = 3  # indexes of each engine; 0: the whole grid
-    settings: int = 10  # searches of each engine, of those worth measuring
+    settings: int = 10  # searches of each engine in each mode, of those worth measuring
     seed: int = 1
 
 
@@ -107,7 +107,7 @@ class Comparison:
     why_missing: dict[str, str] = field(default_factory=dict)  # package: why it was not installed
     missing: dict[str, str] = field(default_factory=dict)  # engine: why it takes no part
     left_out: list[tuple[str, str]] = field(default_factory=list)  # (index, why it was not measured)
-    kept: dict[str, list[Params]] = field(default_factory=dict)  # key of an index: settings that are measured
+    kept: dict[str, dict[str, list[Params]]] = field(default_factory=dict)  # [key of an index][mode]: what is measured
 
     def __post_init__(self) -> None:
         name = f"{self.data.name}-{self.data.hash[:10]}-k{self.data.truth.shape[1]}"
@@ -188,64 +188,77 @@ class Comparison:
             self.log.add("loaded", index=index.key, bytes=machine.held() - before, facts=engine.facts())
         return engine
 
+    def _glimpses(self, engine: str) -> list[measure.Mode]:
+        """The modes in which an engine's settings are tried. Batches first: more queries tell recall better."""
+        asked = {measure.glimpsed(measure.MODES[name], ENGINES[engine]) for name in self.options.modes}
+        return sorted(asked, key=lambda mode: mode.single)
+
+    def _batch(self, mode: measure.Mode) -> int:
+        return 1 if mode.single else self.options.batch
+
+    def _probes(self, mode: measure.Mode, **values: Any) -> Iterator[dict[str, Any]]:
+        """What was tried in a mode. Records that name none are of an older kind, and not what is meant."""
+        return self.log.find("probe", mode=mode.name, batch=self._batch(mode), **values)
+
     def _probe(self, index: Built) -> None:
-        """One pass of some queries over every setting that nothing before has shown to be hopeless."""
+        """A glimpse in every mode of every setting that nothing before has shown to be hopeless there."""
         grid = ENGINES[index.engine].settings(self.data.shape, index.params)
-        if all(self.log.first("probe", index=index.key, setting=setting) for setting in grid):
+        modes = self._glimpses(index.engine)
+        todo = [(s, m) for s in grid for m in modes if not any(self._probes(m, index=index.key, setting=s))]
+        if not todo:
             return
         say(f"trying the settings of {index.label}")
         try:
             engine = self._loaded(index)
+            with machine.pinned():
+                engine.prepare(grid[0])
+                for mode in dict.fromkeys(mode for _, mode in todo):  # what is paid once is no setting's fault
+                    measure.glimpse(engine, self.data, mode, self._batch(mode))
+                for setting, mode in todo:
+                    self._try(engine, index, setting, mode)
+            engine.close()
         except Exception as error:  # whatever a peer raises, the others go on
-            self._leave_out(index, f"not loaded: {error}")
-            return
-        queries = np.ascontiguousarray(self.data.queries[:PROBE_QUERIES])
-        with machine.pinned():
-            for setting in grid:
-                if self.log.first("probe", index=index.key, setting=setting):
-                    continue
-                reason = self._hopeless(index, setting)
-                if reason:
-                    self.log.add("probe", index=index.key, setting=setting, pruned=reason)
-                    continue
-                engine.prepare(setting)
-                start = time.perf_counter()
-                ids = engine.batch(queries, self.data.truth.shape[1])
-                seconds = time.perf_counter() - start
-                recall = self.data.recall(np.arange(len(queries)), ids)
-                self.log.add("probe", index=index.key, setting=setting, recall=recall, qps=len(queries) / seconds)
-        engine.close()
+            self._leave_out(index, f"failed while its settings were tried: {error}")
 
-    def _hopeless(self, index: Built, setting: Params) -> str:
-        """Why a setting is not even tried: one that is nowhere dearer has shown it."""
-        front = self._front()
-        for record in self.log.find("probe", index=index.key):
+    def _try(self, engine: Engine, index: Built, setting: Params, mode: measure.Mode) -> None:
+        found: Params = {"pruned": self._hopeless(index, setting, mode)}
+        if not found["pruned"]:
+            engine.prepare(setting)
+            recall, qps = measure.glimpse(engine, self.data, mode, self._batch(mode))
+            # What a setting finds is counted once, so that the modes do not differ by whom they asked.
+            others = self.log.find("probe", index=index.key, setting=setting)
+            counted = [r["recall"] for r in others if {"recall", "mode"} <= r.keys()]
+            found = {"recall": counted[0] if counted else recall, "qps": qps}
+        self.log.add("probe", index=index.key, setting=setting, mode=mode.name, batch=self._batch(mode), **found)
+
+    def _hopeless(self, index: Built, setting: Params, mode: measure.Mode) -> str:
+        """Why a setting is not even tried in a mode: one that is nowhere dearer has shown it."""
+        front = [(r["recall"], r["qps"]) for r in self._probes(mode) if "recall" in r]
+        tried = [r for r in self._probes(mode, index=index.key) if "recall" in r]
+        for record in tried:
             cheaper = record["setting"]
-            if "recall" not in record or not no_dearer(cheaper, setting):
+            if not no_dearer(cheaper, setting):
                 continue
             if record["recall"] > RECALL_MAX:
                 return f"recall above {RECALL_MAX} with {words_of(cheaper)}"
             if record["qps"] * FAR_BEHIND < best_at(front, record["recall"]):
                 return f"{FAR_BEHIND} times behind the front with {words_of(cheaper)}"
-        tried = [(r["setting"], r["recall"]) for r in self.log.find("probe", index=index.key) if "recall" in r]
-        return saturated(tried, setting)
+        return saturated([(r["setting"], r["recall"]) for r in tried], setting)
 
-    def _front(self) -> list[tuple[float, float]]:
-        return [(r["recall"], r["qps"]) for r in self.log.find("probe") if "recall" in r]
-
-    def _worth_measuring(self, indexes: Sequence[Built]) -> dict[str, list[Params]]:
-        """Of every engine those probes, over all its indexes, that are on its front or near it."""
-        kept: dict[str, list[Params]] = {}
-        everything = self._front()
-        for name in dict.fromkeys(b.engine for b in indexes):
-            points = [
-                Point(r["recall"], r["qps"], b.key, r["setting"])
-                for b in indexes if b.engine == name
-                for r in self.log.find("probe", index=b.key) if "recall" in r
-            ]  # fmt: skip
-            points = [p for p in points if p.qps * FAR_BEHIND >= best_at(everything, p.recall)] or points[:1]
-            for point in chosen(points, self.options.settings):
-                kept.setdefault(point.index, []).append(point.setting)
+    def _worth_measuring(self, indexes: Sequence[Built]) -> dict[str, dict[str, list[Params]]]:
+        """In each mode, of every engine those settings, over all its indexes, that are on its front or near it."""
+        kept: dict[str, dict[str, list[Params]]] = {}
+        for mode in self.options.modes:
+            points: dict[str, list[Point]] = {}
+            for b in indexes:
+                tried = self._probes(measure.glimpsed(measure.MODES[mode], ENGINES[b.engine]), index=b.key)
+                found = [Point(r["recall"], r["qps"], b.key, r["setting"]) for r in tried if "recall" in r]
+                points.setdefault(b.engine, []).extend(found)
+            front = [(p.recall, p.qps) for each in points.values() for p in each]
+            for each in points.values():
+                near = [p for p in each if p.qps * FAR_BEHIND >= best_at(front, p.recall)] or each[:1]
+                for point in chosen(near, self.options.settings):
+                    kept.setdefault(point.index, {}).setdefault(mode, []).append(point.setting)
         return kept
 
     # ---- measuring ----------------------------------------------------------------------------------------
@@ -264,13 +277,15 @@ class Comparison:
         """Round after round over all indexes, each time in another order, so that what the machine does meanwhile
         falls on all alike. Inside an index, first what runs on one thread."""
         rng = random.Random(self.options.seed)
-        modes = [measure.MODES[name] for name in self.options.modes]
-        total = self.options.repetitions * len(modes) * sum(len(self.kept[b.key]) for b in indexes)
+        wanted = {
+            b.key: [(measure.MODES[mode], s) for mode, settings in self.kept[b.key].items() for s in settings]
+            for b in indexes
+        }  # fmt: skip
+        total = self.options.repetitions * sum(map(len, wanted.values()))
         done = 0
         for repetition in range(self.options.repetitions):
             for index in rng.sample(indexes, len(indexes)):
-                todo = [(m, s) for m in modes for s in self.kept[index.key]]
-                rng.shuffle(todo)
+                todo = rng.sample(wanted[index.key], len(wanted[index.key]))
                 todo.sort(key=lambda pair: pair[0].threads != 1)
                 todo_now = [(m, s) for m, s in todo if not self._figure_of(index, s, m, repetition)]
                 done += len(todo) - len(todo_now)
@@ -339,8 +354,8 @@ def best_at(points: Sequence[tuple[float, float]], recall: float) -> float:
 
 
 def chosen(points: Sequence[Point], most: int) -> list[Point]:
-    """Those of one engine's points that are in range, not clearly beaten by another, and at most so many: what is
-    fastest near each target is never left out, of the others those that lie closest to a neighbour are."""
+    """Those of one engine's points in one mode that are in range, not clearly beaten by another, and at most so many:
+    what lies around a target is never left out, of the others those that lie closest to a neighbour are."""
     in_range = [p for p in points if RECALL_MIN <= p.recall <= RECALL_MAX]
     above = [p for p in points if p.recall > RECALL_MAX]
     if above:  # the fastest of those that find everything: it answers every target
@@ -348,21 +363,28 @@ def chosen(points: Sequence[Point], most: int) -> list[Point]:
     pairs = [(p.recall, p.qps) for p in in_range]
     kept = [p for p in in_range if best_at(pairs, p.recall) < p.qps * BEATEN]
     kept.sort(key=lambda p: (p.recall, p.qps))
-    needed = set()
-    for target in TARGETS:
-        for slack in (-0.004, 0.0, 0.004):  # the probe saw some of the queries
-            near = [i for i, p in enumerate(kept) if p.recall >= target + slack]
-            needed |= {max(near, key=lambda i: kept[i].qps)} if near else set()
+    needed = [p for target in TARGETS for p in around(kept, target)]
     order = list(range(len(kept)))
     while len(order) > most:
         gaps = [
             (kept[order[at + 1]].recall - kept[order[at - 1]].recall, at)
-            for at in range(1, len(order) - 1) if order[at] not in needed
+            for at in range(1, len(order) - 1) if kept[order[at]] not in needed
         ]  # fmt: skip
         if not gaps:
             break
         del order[min(gaps)[1]]
     return [kept[i] for i in order]
+
+
+def around(points: Sequence[Point], target: float) -> list[Point]:
+    """Of points ascending in recall those of the front next to a recall, on either side of it, and next to a margin
+    farther on each side: wherever the glimpse was wrong by less than the margin, the target lies between two."""
+    margin = MARGIN * (1 - target)
+    pairs = [(p.recall, p.qps) for p in points]
+    front = [p for p in points if p.qps >= best_at(pairs, p.recall)]
+    found = [next((p for p in front if p.recall >= bound), None) for bound in (target, target + margin)]
+    found += [next((p for p in reversed(front) if p.recall < bound), None) for bound in (target, target - margin)]
+    return [p for p in found if p]
 
 
 def say(text: str) -> None:
