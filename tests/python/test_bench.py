@@ -17,7 +17,7 @@ from needs import ROOT
 from saccade.bench import batches, child, environment, files, makers, measure, plots, report, run, standing
 from saccade.bench import data as data_sets
 from saccade.bench.engines import ENGINES, Shape, Unavailable
-from saccade.bench.engines.base import ladder, lists_for
+from saccade.bench.engines.base import ladder, lists_for, lists_of
 from saccade.bench.engines.brute import nearest
 from saccade.bench.makers import Clusters, Materials
 
@@ -250,7 +250,9 @@ def test_a_set_is_described(small):
 # ---- engines ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [Shape(1_000_000, 128, "l2"), Shape(500, 3, "l2"), Shape(200_000, 768, "ip")])
+@pytest.mark.parametrize("shape", [
+    Shape(1_000_000, 128, "l2"), Shape(1_000_000, 128, "l2", True), Shape(500, 3, "l2"), Shape(200_000, 768, "ip"),
+])  # fmt: skip
 @pytest.mark.parametrize("name", ENGINES)
 def test_grids_are_sound(name, shape):
     engine = ENGINES[name]
@@ -260,6 +262,33 @@ def test_grids_are_sound(name, shape):
         settings = engine.settings(shape, build)
         assert settings and json.loads(json.dumps(settings)) == settings
         assert not any(run.no_dearer(b, a) for a, b in zip(settings, settings[1:], strict=False))
+
+
+@pytest.mark.parametrize("shape", [Shape(1_000_000, 128, "l2", True), Shape(200_000, 768, "l2"), Shape(90, 7, "ip")])
+def test_auto_is_always_built(shape):
+    specs = [build["spec"] for build in ENGINES["saccade"].builds(shape)]
+    assert specs[0] == "auto"
+    for spec in specs:
+        parts = spec.removesuffix(",Refine(SQfp16)").split(",")
+        assert parts == ["auto"] or (int(parts[0].removeprefix("IVF")) * 39 <= shape.count and len(parts) == 2)
+
+
+def test_lists_grow_with_the_vectors():
+    specs = [[b["spec"] for b in ENGINES["saccade"].builds(Shape(n, 128, "l2"))] for n in (1_000_000, 10_000_000)]
+    assert "IVF8192,PQ16,Refine(SQfp16)" in specs[0] and "IVF65536,PQ16,Refine(SQfp16)" in specs[1]
+    assert lists_of(200_000, 122) == 2048 and lists_of(100, 122) == 1 and lists_of(1_000, 1) == 16
+
+
+def test_bytes_are_only_tried_where_nothing_is_lost(small, tmp_path):
+    def bytes_of(shape):
+        return [b["factory"] for n in ("faiss-ivfpq", "faiss-ivfflat") for b in ENGINES[n].builds(shape)
+                if "SQ8" in b["factory"]]  # fmt: skip
+
+    assert not small.shape.whole and not bytes_of(small.shape)
+    whole = data_sets.prepare("w", data_sets.Source(rows("u1", 400), rows("u1"), "l2", ""), tmp_path, 10, 0)
+    assert whole.shape.whole and len(bytes_of(whole.shape)) > 1
+    asked = data_sets.Source(rows("u1", 400), rows("f4") + np.float32(0.5), "l2", "")
+    assert not data_sets.prepare("q", asked, tmp_path, 10, 0).shape.whole
 
 
 def test_ladders():

@@ -102,7 +102,7 @@ def _arguments() -> argparse.Namespace:
     add("--seconds", type=float, default=0.0, metavar="S", help="of the whole run, at most; 0: as long as it takes")
     add("--figure-seconds", type=float, default=1.0, metavar="S", help="that a figure is measured for (1)")
     add("--repetitions", type=int, default=3, metavar="N", help="of every figure (3); the median counts")
-    add("--builds", type=int, default=3, metavar="N", help="indexes of each engine (3; 0: its whole grid)")
+    add("--builds", type=int, default=5, metavar="N", help="indexes of each engine (5; 0: its whole grid)")
     add("--settings", type=int, default=10, metavar="N", help="searches of each engine in each mode (10)")
     add("--batch", type=int, default=1_000, metavar="N", help="queries of a batch (1000)")
     add("--environment", type=Path, default=Path("build/peers"), metavar="DIR", help="of the peers (build/peers)")

@@ -52,7 +52,8 @@ class DataSet:
 
     @property
     def shape(self) -> Shape:
-        return Shape(len(self.base), self.base.shape[1], self.metric)
+        whole = all(_whole(rows[:10_000]) for rows in (self.base, self.queries))
+        return Shape(len(self.base), self.base.shape[1], self.metric, whole)
 
     def recall(self, asked: NDArray[np.intp], ids: NDArray[np.int64]) -> float:
         """Share of the k nearest that were found, over the queries `asked` [n] answered with ids [n][k]. A row as near
@@ -68,6 +69,10 @@ class DataSet:
         queries = asked[rest[0]]
         good[rest] = distances(self.base, ids[rest], self.queries[queries], self.metric) <= self.bound[queries]
         return float(np.minimum(good.sum(axis=1), k).mean()) / k
+
+
+def _whole(rows: NDArray[np.float32]) -> bool:
+    return bool(((rows >= 0) & (rows <= 255) & (rows == np.rint(rows))).all())
 
 
 def distances(

@@ -38,7 +38,7 @@ class Options:
     repetitions: int = 3
     figure_seconds: float = 1.0
     seconds: float = 0.0  # of the whole run; 0: as long as it takes
-    builds: int = 3  # indexes of each engine; 0: the whole grid
+    builds: int = 5  # indexes of each engine; 0: the whole grid
     settings: int = 10  # searches of each engine in each mode, of those worth measuring
     seed: int = 1
 

@@ -22,11 +22,13 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Shape:
-    """What grids are made from. metric is "l2" or "ip": vectors of length 1 under l2 stand for cosine."""
+    """What grids are made from. metric is "l2" or "ip": vectors of length 1 under l2 stand for cosine. whole: every
+    component is a whole number of 0 to 255, of queries too."""
 
     count: int
     dim: int
     metric: str
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,5 +133,13 @@ FINE = (1, 1.2, 1.4, 1.7)
 
 def lists_for(count: int, share: float = 1.0) -> int:
     """A power of two near share * sqrt(count), and few enough to be trained: at least 39 vectors a list."""
-    wanted = share * count**0.5
-    return 2 ** max(0, min(round(np.log2(wanted)), int(np.log2(max(count / 39, 1)))))
+    return _lists_near(share * count**0.5, count)
+
+
+def lists_of(count: int, rows: int) -> int:
+    """A power of two so that a list has about so many rows of count, with the same bound."""
+    return _lists_near(count / rows, count)
+
+
+def _lists_near(wanted: float, count: int) -> int:
+    return 2 ** max(0, min(round(np.log2(max(wanted, 1))), int(np.log2(max(count / 39, 1)))))

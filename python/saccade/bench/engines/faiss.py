@@ -116,7 +116,11 @@ def _lists(shape: Shape) -> list[str]:
 class FaissFastScan(Faiss):
     """IVF with 4-bit codes looked up in registers, then re-ranked against the vectors: the best tuned IVF type of FAISS
     where vectors are short. Lists: near sqrt(n), 2, 4 and 8 times that, from 4 times on with the centroids in a graph
-    too. Codes: of 2 and of 4 dimensions."""
+    too. Codes: of 2 and of 4 dimensions. Re-ranked by f16, or by bytes where vectors are whole numbers; once by f32."""
+
+    # f16 finds what f32 finds (whole numbers to 2,048 are exact) and reads half as much; SQ8_direct keeps bytes as they
+    # are: 5 to 14 % less time than by f32. SQ8's range for each dimension rounds: of a million SIFT descriptors at most
+    # 0.974 of the neighbours are found, in no less time.
 
     name = "faiss-ivfpq"
     family = "ivf"
@@ -125,57 +129,69 @@ class FaissFastScan(Faiss):
     def builds(cls, shape: Shape) -> list[Params]:
         one, two, four, eight = (f"IVF{lists_for(shape.count, share)}" for share in (1.0, 2.0, 4.0, 8.0))
         fine, coarse = shape.dim // 2, shape.dim // 4
-        grid = [(one, fine), (f"{eight}_HNSW32", fine), (four, fine), (f"{eight}_HNSW32", coarse), (one, coarse),
-                (f"{four}_HNSW32", fine), (four, coarse), (two, fine)]  # fmt: skip
-        good = [(lists, m) for lists, m in grid if m > 0 and shape.dim % m == 0]
-        return [{"factory": f"{lists},PQ{m}x4fs,RFlat"} for lists, m in dict.fromkeys(good)]
+        short = "Refine(SQ8_direct)" if shape.whole else "Refine(SQfp16)"
+        grid = [(one, fine, short), (f"{eight}_HNSW32", fine, short), (two, fine, short), (one, fine, "RFlat"),
+                (four, fine, short), (f"{eight}_HNSW32", coarse, short), (one, coarse, short),
+                (f"{four}_HNSW32", fine, short), (four, coarse, short)]  # fmt: skip
+        good = [part for part in grid if part[1] > 0 and shape.dim % part[1] == 0]
+        return [{"factory": f"{lists},PQ{m}x4fs,{refine}"} for lists, m, refine in dict.fromkeys(good)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return _searches(build, ladder(4, 384), (2, 4, 8, 16, 32))
+        return _searches(build, ladder(4, 512), (2, 3, 4, 6, 8, 16, 32))
 
 
 class FaissFlatLists(Faiss):
     """IVF with the vectors themselves in the lists: nothing lost but what lies in lists that are not probed. Lists:
-    near sqrt(n), 4 times and, with the centroids in a graph, 8 times that."""
+    near sqrt(n), 4 times and, with the centroids in a graph, 8 times that. Vectors: f16, bytes where they are whole
+    numbers, f32."""
+
+    # A scan of vectors is bound by their bytes: the fewer, the faster.
 
     name = "faiss-ivfflat"
     family = "ivf"
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        return [{"factory": f"{lists},Flat"} for lists in _lists(shape)]
+        kinds = ["SQ8_direct"] * shape.whole + ["SQfp16", "Flat"]
+        return [{"factory": f"{lists},{kind}"} for kind in kinds for lists in _lists(shape)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return _searches(build, ladder(2, 384, FINE))
+        return _searches(build, ladder(2, 512, FINE))
+
+    def _before_training(self, params: Params) -> None:
+        if params["factory"].endswith(",SQ8_direct"):  # bytes hold vectors, not what they differ from a centroid by
+            self._index.by_residual = False
 
 
 class FaissRabitq(Faiss):
-    """IVF with 1-bit codes (RaBitQ fast-scan), then re-ranked against the vectors: for long vectors. Lists: near
-    sqrt(n), 4 times and, with the centroids in a graph, 8 times that."""
+    """IVF with 1-bit codes (RaBitQ fast-scan), then re-ranked against the vectors in f16 or f32: for long vectors.
+    Lists: near sqrt(n), 4 times and, with the centroids in a graph, 8 times that."""
 
     name = "faiss-rabitq"
     family = "ivf"
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        return [{"factory": f"{lists},RaBitQfs,RFlat"} for lists in _lists(shape)]
+        kinds = ("Refine(SQfp16)", "RFlat")
+        return [{"factory": f"{lists},RaBitQfs,{kind}"} for kind in kinds for lists in _lists(shape)]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
-        return _searches(build, ladder(4, 384), (8, 16, 32, 64))
+        return _searches(build, ladder(4, 512), (4, 8, 16, 32, 64))
 
 
 class FaissHnsw(Faiss):
-    """FAISS's own graph over whole vectors."""
+    """FAISS's own graph over vectors in f32 and in f16."""
 
     name = "faiss-hnsw"
     family = "graph"
 
     @classmethod
     def builds(cls, shape: Shape) -> list[Params]:
-        return [{"factory": f"HNSW{m},Flat", "efConstruction": 200} for m in (16, 32)]
+        grid = ((16, "Flat"), (32, "Flat"), (32, "SQfp16"))
+        return [{"factory": f"HNSW{m},{kind}", "efConstruction": 200} for m, kind in grid]
 
     @classmethod
     def settings(cls, shape: Shape, build: Params) -> list[Params]:
