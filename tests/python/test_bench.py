@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from needs import ROOT
-from saccade.bench import batches, child, environment, files, makers, measure, plots, report, run, standing
+from saccade import encoder, errors
+from saccade.bench import batches, child, crops, environment, files, makers, measure, plots, progress, report, run
+from saccade.bench import standing
 from saccade.bench import data as data_sets
 from saccade.bench.engines import ENGINES, Shape, Unavailable
 from saccade.bench.engines.base import ladder, lists_for, lists_of
@@ -148,7 +150,7 @@ def test_crops_lie_in_the_picture():
     rng = np.random.default_rng(1)
     areas = []
     for height, width in [(100, 150)] * 200 + [(1, 1), (1, 300), (300, 1)]:
-        x, y, w, h = makers.crop_box(height, width, rng)
+        x, y, w, h = crops.crop_box(height, width, rng)
         assert x >= 0 and y >= 0 and w > 0 and h > 0 and x + w <= width and y + h <= height
         areas.append(w * h / (height * width))
     assert min(areas) < 0.2 and max(areas) > 0.7
@@ -160,12 +162,119 @@ def test_embeddings_of_crops(library, data, tmp_path):
         (photos / path.name).write_bytes(path.read_bytes())
     (photos / "broken.jpg").write_bytes(b"no picture")
     materials = Materials(photos, Path("builtin"))
-    base, queries = makers.embeddings_of_crops(materials, 50, 5)
+    base, queries = crops.embeddings_of_crops(materials, 50, 5, tmp_path / "first")
     assert len(base) == 50 and len(queries) == 5 and len(np.unique(base, axis=0)) == 50
     np.testing.assert_allclose(np.linalg.norm(base, axis=1), 1, rtol=1e-4)
-    np.testing.assert_array_equal(makers.embeddings_of_crops(materials, 50, 5)[0], base)
+    again = crops.embeddings_of_crops(materials, 50, 5, tmp_path / "second")
+    np.testing.assert_array_equal(again[0], base)
+    np.testing.assert_array_equal(again[1], queries)
     with pytest.raises(ValueError, match="--model"):
-        makers.embeddings_of_crops(Materials(photos), 50, 5)
+        crops.embeddings_of_crops(Materials(photos), 50, 5, tmp_path / "third")
+
+
+class Stopped(Exception):
+    """Whoever waited has pressed Ctrl-C."""
+
+
+@pytest.fixture
+def crowd(tmp_path, monkeypatch):
+    """crowd(stop_after): materials of 40 photos, four of them broken, and an encoder that is stopped after so many of
+    them; its `asked` are the crops that it was given."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(40):
+        (folder / f"{i}.jpg").write_text("" if i % 10 == 3 else str(i))
+
+    def decoded(photo):
+        if not photo.read_text():
+            raise errors.Error("no picture")
+        return np.random.default_rng(int(photo.read_text())).integers(0, 256, (20, 30, 3)).astype(np.uint8)
+
+    class Stub:
+        dim, asked, left = 4, [], 0
+
+        def __init__(self, model):
+            self.calls = 0
+
+        def embed(self, pictures):
+            self.calls += 1
+            if self.calls > Stub.left:
+                raise Stopped
+            Stub.asked += [p.tobytes() for p in pictures]
+            return np.array([[p.mean(), p.std(), *p.shape[:2]] for p in pictures], np.float32)
+
+    def make(stop_after):
+        Stub.left, Stub.asked = stop_after, []
+        return Materials(folder, Path("model")), Stub
+
+    monkeypatch.setattr(encoder, "Encoder", Stub)
+    monkeypatch.setattr(encoder, "decode_image", decoded)
+    return make
+
+
+def test_a_maker_that_was_stopped_goes_on(crowd, tmp_path, capsys):
+    materials, stub = crowd(1_000)
+    whole = crops.embeddings_of_crops(materials, 211, 9, tmp_path / "whole")
+    every = sorted(stub.asked)
+    assert len(every) == 220
+    taken = []
+    for stop_after in (5, 1, 0, 20, 1_000):
+        materials, stub = crowd(stop_after)
+        try:
+            parts = crops.embeddings_of_crops(materials, 211, 9, tmp_path / "parts")
+        except Stopped:
+            assert stop_after < 1_000
+        taken += stub.asked
+    assert sorted(taken) == every  # nothing was asked twice
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a, b)
+    words = capsys.readouterr().err
+    assert "embedding crops, base 211/211" in words and "/s" in words
+
+
+def test_a_maker_that_was_killed_loses_little(crowd, tmp_path, monkeypatch):
+    whole = crops.embeddings_of_crops(crowd(1_000)[0], 211, 9, tmp_path / "whole")
+    save, saved = crops.Kept.save, []
+
+    def killed(self):
+        if len(saved) < 3:
+            saved.append(save(self))
+
+    monkeypatch.setattr(crops, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(crops.Kept, "save", killed)
+    with pytest.raises(Stopped):
+        crops.embeddings_of_crops(crowd(12)[0], 211, 9, tmp_path / "parts")
+    monkeypatch.setattr(crops.Kept, "save", save)
+    materials, stub = crowd(1_000)
+    parts = crops.embeddings_of_crops(materials, 211, 9, tmp_path / "parts")
+    assert len(stub.asked) < 220
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_what_other_photos_gave_is_not_taken(crowd, tmp_path):
+    crops.embeddings_of_crops(crowd(1_000)[0], 50, 5, tmp_path / "kept")
+    materials, stub = crowd(1_000)
+    crops.embeddings_of_crops(materials, 50, 5, tmp_path / "kept")
+    assert not stub.asked
+    (materials.photos / "new.jpg").write_text("99")
+    crops.embeddings_of_crops(materials, 50, 5, tmp_path / "kept")
+    assert len(stub.asked) >= 50
+    for photo in materials.photos.iterdir():
+        photo.write_text("")
+    for _ in range(2):
+        with pytest.raises(ValueError, match="none of"):
+            crops.embeddings_of_crops(materials, 51, 5, tmp_path / "kept")
+
+
+def test_what_is_left_of_a_job(capsys, monkeypatch):
+    now = iter([0.0, 1.0, 70.0, 75.0, 80.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    shown = progress.Progress("work", 1_000, 300)
+    for done in (301, 370, 380, 1_000):
+        shown.show(done)
+    assert capsys.readouterr().err == "work 370/1,000, 1/s, 10 min left\nwork 1,000/1,000, 9/s\n"
+    assert [progress.seconds(s) for s in (5, 600, 9_000)] == ["5 s", "10 min", "2.5 h"]
 
 
 def test_sift_of_photos(data, tmp_path):
@@ -221,8 +330,9 @@ def test_what_was_prepared_is_taken(source, tmp_path):
 def test_what_was_made_is_taken(tmp_path, monkeypatch):
     made = []
 
-    def make(materials):
+    def make(materials, folder):
         made.append(materials)
+        folder.mkdir()
         return data_sets.Source(*makers.clusters(RECIPE), "cosine", "words")
 
     monkeypatch.setitem(data_sets.NAMES, "mine", data_sets.Named("", make))
@@ -231,6 +341,21 @@ def test_what_was_made_is_taken(tmp_path, monkeypatch):
             "mine", data_sets.named("mine", Materials(limit=limit), tmp_path), tmp_path, 10, 20
         )
     assert len(made) == 2 and prepared.metric == "l2" and len(prepared.base) == 3_000
+    assert not (tmp_path / "mine/unfinished").exists()
+
+
+def test_what_an_older_version_made_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setitem(data_sets.NAMES, "vit-crops", data_sets.Named("", lambda *_: pytest.fail("made again")))
+    place = tmp_path / "vit-crops"
+    place.mkdir()
+    base, queries = makers.clusters(RECIPE)
+    np.save(place / "base.npy", base)
+    np.save(place / "every-query.npy", queries)
+    materials = {"photos": "/photos", "model": "/model", "seed": "1", "limit": "0"}
+    (place / "made.json").write_text(json.dumps({"materials": materials, "metric": "l2", "words": "w"}))
+    source = data_sets.named("vit-crops", Materials(Path("/photos"), Path("/model")), tmp_path)
+    np.testing.assert_array_equal(source.base, base)
+    assert source.words == "w" and len(data_sets.prepare("vit-crops", source, tmp_path, 10, 20).queries) == 20
 
 
 def test_vectors_that_cannot_be(tmp_path):

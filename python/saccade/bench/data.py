@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import files, makers
+from . import crops, files, makers
 from .engines import Shape
 from .engines.brute import nearest
 
@@ -91,38 +92,39 @@ def distances(
 
 @dataclass(frozen=True)
 class Named:
-    """A data set that has a name: what it is, and how it is got."""
+    """A data set that has a name: what it is, and how it is got. make(materials, folder) may keep in the folder what it
+    has, to go on from there if it is stopped; once the data are stored, the folder is removed."""
 
     words: str
-    make: Callable[[makers.Materials], Source]
+    make: Callable[[makers.Materials, Path], Source]
 
 
 def _clusters(count: int, dim: int, queries: int = 2_000) -> Named:
-    def make(materials: makers.Materials) -> Source:
+    def make(materials: makers.Materials, folder: Path) -> Source:
         recipe = makers.Clusters(materials.count(count), queries, dim, seed=materials.seed)
         return Source(*makers.clusters(recipe), "l2", recipe.words)
 
     return Named(makers.Clusters(count, queries, dim).words, make)
 
 
-def _sift(materials: makers.Materials) -> Source:
+def _sift(materials: makers.Materials, folder: Path) -> Source:
     base, queries = makers.sift_of_photos(materials, materials.count(1_000_000), 10_000)
     return Source(base, queries, "l2", f"SIFT of {materials.photos_words}, queries of other photos")
 
 
-def _crops(materials: makers.Materials) -> Source:
-    base, queries = makers.embeddings_of_crops(materials, materials.count(1_000_000), 2_000)
+def _crops(materials: makers.Materials, folder: Path) -> Source:
+    base, queries = crops.embeddings_of_crops(materials, materials.count(1_000_000), 2_000, folder)
     words = f"{materials.model_words} of random resized crops of {materials.photos_words}, queries of other photos"
     return Source(base, queries, "cosine", words)
 
 
-def _shipped(stem: str) -> Callable[[makers.Materials], Source]:
-    def load(materials: makers.Materials) -> Source:
-        folder = Path(os.environ.get("SACCADE_TEST_DATA", "../shared/data")) / "vectors"
-        if not (folder / f"{stem}_base.fvecs").exists():
-            raise ValueError(f"no {folder}/{stem}_base.fvecs; SACCADE_TEST_DATA names the folder of test data")
-        base = files.read(folder / f"{stem}_base.fvecs", materials.limit)
-        queries = files.read(folder / f"{stem}_query.fvecs")
+def _shipped(stem: str) -> Callable[[makers.Materials, Path], Source]:
+    def load(materials: makers.Materials, folder: Path) -> Source:
+        vectors = Path(os.environ.get("SACCADE_TEST_DATA", "../shared/data")) / "vectors"
+        if not (vectors / f"{stem}_base.fvecs").exists():
+            raise ValueError(f"no {vectors}/{stem}_base.fvecs; SACCADE_TEST_DATA names the folder of test data")
+        base = files.read(vectors / f"{stem}_base.fvecs", materials.limit)
+        queries = files.read(vectors / f"{stem}_query.fvecs")
         return Source(base, queries, "l2", f"{stem} of the test data")
 
     return load
@@ -184,12 +186,13 @@ def named(name: str, materials: makers.Materials, folder: Path) -> Source:
             arrays = (np.load(place / f"{part}.npy", mmap_mode="r") for part in ("base", "every-query"))
             return Source(*arrays, kept["metric"], kept["words"])
     made.unlink(missing_ok=True)
-    source = NAMES[name].make(materials)
     place.mkdir(parents=True, exist_ok=True)
+    source = NAMES[name].make(materials, place / "unfinished")
     unit = source.metric == "cosine"
     base, queries = _kept(place / "base.npy", source.base, unit), _kept(place / "every-query.npy", source.queries, unit)
     metric = "l2" if unit else source.metric
     made.write_text(json.dumps({"materials": recipe, "metric": metric, "words": source.words}))
+    shutil.rmtree(place / "unfinished", ignore_errors=True)
     return Source(base, queries, metric, source.words)
 
 

@@ -1,11 +1,10 @@
-"""Data sets that are made: descriptors and embeddings of photos that a user has, and generated vectors whose spectrum,
-clusters and intrinsic dimension are stated."""
+"""What data sets are made from, and two of them: descriptors of photos that a user has, and generated vectors whose
+spectrum, clusters and intrinsic dimension are stated. Embeddings of photos are made by crops.py."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .progress import Progress
 
 SUFFIXES = {".jpg", ".jpeg"}
 QUERY_SHARE = 0.1  # of the photos, kept for queries
@@ -86,8 +87,9 @@ def _drawn(found: Iterable[NDArray[Any]], count: int, rng: np.random.Generator, 
 
 def _sift(photos: list[Path], each: int) -> Iterator[NDArray[np.uint8]]:
     with ThreadPool(os.cpu_count()) as pool:  # OpenCV lets go of the interpreter while it works
+        progress = Progress("describing photos", len(photos))
         for i, found in enumerate(pool.imap(partial(_describe, each=each), photos, 8)):
-            _progress("describing photos", i + 1, len(photos))
+            progress.show(i + 1)
             yield found
 
 
@@ -106,62 +108,6 @@ def _describe(path: Path, each: int) -> NDArray[np.uint8]:
     detector = cv2.SIFT_create(nfeatures=each, contrastThreshold=0.005, edgeThreshold=15)
     found = detector.detectAndCompute(grey, None)[1]
     return np.empty((0, 128), np.uint8) if found is None else np.rint(found[:each]).astype(np.uint8)
-
-
-# ---- embeddings of crops ------------------------------------------------------------------------------
-
-
-def embeddings_of_crops(
-    materials: Materials, count: int, queries: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(base, queries): random resized crops (8 to 100 % of the area, 3:4 to 4:3) of photos through our own encoder,
-    every photo as often as every other."""
-    from ..encoder import Encoder
-
-    if materials.model is None:
-        raise ValueError("--model DIR must name a folder with config.json and model.safetensors")
-    encoder = Encoder(materials.model)
-    rng = np.random.default_rng(materials.seed)
-    base, asking = materials.split()
-    return _crops(encoder, base, count, rng, "base"), _crops(encoder, asking, queries, rng, "queries")
-
-
-def _crops(encoder: Any, photos: list[Path], count: int, rng: np.random.Generator, side: str) -> NDArray[np.float32]:
-    from ..encoder import decode_image
-    from ..errors import Error
-
-    vectors = np.empty((count, encoder.dim), np.float32)
-    readable, done, total = list(photos), 0, len(photos)
-    while done < count:  # a second round only where photos could not be read: the others give more then
-        if not readable:
-            raise ValueError(f"none of {total} photos could be decoded")
-        share, extra = divmod(count - done, len(readable))
-        for i, place in enumerate(rng.permutation(len(readable))):
-            photo = readable[place]
-            try:
-                pixels = decode_image(photo)
-            except Error:
-                photos = [p for p in photos if p != photo]
-                continue
-            boxes = [crop_box(pixels.shape[0], pixels.shape[1], rng) for _ in range(share + (i < extra))]
-            if boxes:
-                crops = [np.ascontiguousarray(pixels[y : y + h, x : x + w]) for x, y, w, h in boxes]
-                vectors[done : done + len(crops)] = encoder.embed(crops)
-            done += len(boxes)
-            _progress(f"embedding crops, {side}", done, count)
-        readable = photos
-    return vectors[rng.permutation(count)]
-
-
-def crop_box(height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """(x, y, w, h) of a random resized crop; the whole picture where ten tries do not fit into it."""
-    for _ in range(10):
-        area = rng.uniform(0.08, 1.0) * height * width
-        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        w, h = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
-    return 0, 0, width, height
 
 
 # ---- generated vectors ----------------------------------------------------------------------------------
@@ -227,10 +173,3 @@ def _points(
         block += rng.standard_normal(block.shape, np.float32) * np.float32(np.sqrt(recipe.noise / recipe.dim))
         block /= np.linalg.norm(block, axis=1, keepdims=True)
     return out
-
-
-def _progress(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{what} {done:,}/{total:,}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-    elif done == total:
-        print(f"{what}: {total:,}", file=sys.stderr, flush=True)
