@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -859,6 +860,16 @@ def test_command_line(tmp_path, library):
     assert done.returncode == 0, done.stderr
     assert "# Searching side by side" in done.stdout and "building saccade auto" in done.stderr
     assert {p.suffix for p in (tmp_path / "out").iterdir()} >= {".json", ".csv", ".md"}
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+def test_every_benchmark_is_listed(word):
+    done = subprocess.run([ROOT / "dev", "bench", word], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr and done.stdout.startswith("usage: ./dev bench")
+    listed = re.findall(r"^  (\w+) ", done.stdout, re.MULTILINE)
+    built = re.findall(r"add_executable\(bench_(\w+)", (ROOT / "bench/CMakeLists.txt").read_text())
+    assert sorted(listed) == sorted([*built, "peers", "batches"])
+    assert max(map(len, done.stdout.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("arguments, code, words", [
