@@ -283,7 +283,7 @@ static void print_build(const struct options *options, const sac_device *device,
             "\"measure_s\": %.3f, \"vectors_per_s\": %.0f, \"bytes_codes\": %llu, \"bytes_vectors\": %llu, "
             "\"bytes_other\": %llu, \"imbalance\": %.3f, \"points\": [",
             sac_device_describe(device), info.spec, data->n, data->dim, b->train, b->add, b->measure,
-            (double)data->n / seconds, (unsigned long long)info.bytes_codes,
+            seconds > 0 ? (double)data->n / seconds : 0, (unsigned long long)info.bytes_codes,
             (unsigned long long)info.bytes_vectors, (unsigned long long)info.bytes_other,
             info.list_imbalance);
         return;
