@@ -16,13 +16,13 @@ import pytest
 
 from needs import ROOT
 from saccade import encoder, errors
-from saccade.bench import batches, child, crops, environment, files, makers, measure, plots, progress, report, run
-from saccade.bench import standing
+from saccade.bench import batches, child, crops, environment, files, makers, measure, plots, report, run, standing
 from saccade.bench import data as data_sets
 from saccade.bench.engines import ENGINES, Shape, Unavailable
-from saccade.bench.engines.base import ladder, lists_for, lists_of
+from saccade.bench.engines.base import Singles, ladder, lists_for, lists_of
 from saccade.bench.engines.brute import nearest
 from saccade.bench.makers import Clusters, Materials
+from saccade.bench.progress import Progress, seconds
 
 RECIPE = Clusters(count=3_000, queries=120, dim=24, clusters=40, rank=8, kinds=4)
 
@@ -270,12 +270,12 @@ def test_what_other_photos_gave_is_not_taken(crowd, tmp_path):
 
 def test_what_is_left_of_a_job(capsys, monkeypatch):
     now = iter([0.0, 1.0, 70.0, 75.0, 80.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    shown = progress.Progress("work", 1_000, 300)
+    monkeypatch.setattr("saccade.bench.progress.time.monotonic", lambda: next(now))
+    shown = Progress("work", 1_000, 300)
     for done in (301, 370, 380, 1_000):
         shown.show(done)
     assert capsys.readouterr().err == "work 370/1,000, 1/s, 10 min left\nwork 1,000/1,000, 9/s\n"
-    assert [progress.seconds(s) for s in (5, 600, 9_000)] == ["5 s", "10 min", "2.5 h"]
+    assert [seconds(s) for s in (5, 600, 9_000)] == ["5 s", "10 min", "2.5 h"]
 
 
 def test_sift_of_photos(data, tmp_path):
@@ -642,6 +642,35 @@ def test_only_what_is_asked_for_is_tried(reckoned):
     assert {mode for *_, mode, _ in teller.asked} == {"batch"} and len(list(comparison.log.find("probe"))) == 12
     teller, _, _ = reckoned(TWO_KINDS, modes=("batch",), batch=50)
     assert {batch for *_, batch in teller.asked} == {50}
+
+
+def test_a_glimpse_forgives_what_the_machine_does_meanwhile(small, monkeypatch):
+    now, asked = [0.0], []
+
+    class Stuttering:
+        def singles(self, queries, k):
+            return Singles(self.call, lambda calls, answers: np.concatenate(answers))
+
+        def batches(self, queries, k, size):
+            return self.singles(queries, k)
+
+        def call(self, i):
+            asked.append(i)
+            now[0] += 10.0 if self.stuck(len(asked)) else 1e-3
+            return small.truth[i : i + 1] if self.single else small.truth[i * 40 : i * 40 + 40]
+
+    engine = Stuttering()
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(measure, "GLIMPSE_SECONDS", 1e9)
+    engine.single, engine.stuck = True, lambda call: call % 70 == 0
+    assert measure.glimpse(engine, small, measure.MODES["one"], 40) == (1.0, pytest.approx(1_000))
+    assert len(asked) == 300
+    engine.single, engine.stuck = False, lambda call: False
+    assert measure.glimpse(engine, small, measure.MODES["batch"], 40) == (1.0, pytest.approx(100 / 3e-3))
+    monkeypatch.setattr(measure, "GLIMPSE_SECONDS", 0.0)
+    asked.clear()
+    measure.glimpse(engine, small, measure.MODES["batch"], 40)
+    assert asked == [0, 1, 2]
 
 
 def test_a_native_loop_is_chosen_by_what_is_counted(reckoned):

@@ -16,6 +16,7 @@ WARM_UP = 50  # calls before the clock starts
 SINGLES_MIN = 500  # asked in any case, or percentiles and recall say little
 OVERHEAD_CALLS = 2_000
 GLIMPSE_QUERIES = 400  # of a glimpse; in batches one whole batch at least
+GLIMPSE_PASSES, GLIMPSE_SECONDS = 3, 0.25  # at most, but one pass in any case
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,23 @@ def glimpsed(mode: Mode, engine: type[Engine]) -> Mode:
 
 
 def glimpse(engine: Engine, data: DataSet, mode: Mode, batch: int) -> tuple[float, float]:
-    """(recall, queries a second) of one pass of some queries, one by one or in batches, by a thread that is pinned."""
+    """(recall, queries a second) of some queries, one by one or in batches, by a thread that is pinned. Of each call
+    the least of a few passes counts: the machine's other work is not what settings are chosen by."""
     count = GLIMPSE_QUERIES if mode.single else max(GLIMPSE_QUERIES, batch)
     queries, size, k = np.ascontiguousarray(data.queries[:count]), 1 if mode.single else batch, data.truth.shape[1]
     asked = engine.singles(queries, k) if mode.single else engine.batches(queries, k, size)
     calls = range(-(-len(queries) // size))
+    least, answers = [float("inf")] * len(calls), []
     start = time.perf_counter()
-    answers = [asked.call(i) for i in calls]
-    seconds = time.perf_counter() - start
-    return data.recall(np.arange(len(queries)), asked.decode(calls, answers)), len(queries) / seconds
+    for _ in range(GLIMPSE_PASSES):
+        answers = []
+        for i in calls:
+            before = time.perf_counter()
+            answers.append(asked.call(i))
+            least[i] = min(least[i], time.perf_counter() - before)
+        if time.perf_counter() - start > GLIMPSE_SECONDS:
+            break
+    return data.recall(np.arange(len(queries)), asked.decode(calls, answers)), len(queries) / sum(least)
 
 
 def _timed(asked: Singles, data: DataSet, size: int, seconds: float, alone: bool) -> Figure:

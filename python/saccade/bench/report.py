@@ -243,8 +243,9 @@ def _absent(results: Results) -> list[str]:
     unasked = [name for name in ENGINES if name not in results["options"]["engines"]]
     if unasked:
         lines.append(f"- Not asked for: {', '.join(unasked)}.")
-    lines.append(f"- Settings whose recall is not within {RECALL_MIN} to {RECALL_MAX}, far behind the front, or beaten "
-                 "by another setting of the engine; the run's log (runs/ beside the results) has them.")  # fmt: skip
+    lines.append(f"- Settings whose recall is not within {RECALL_MIN} to {RECALL_MAX}, and in each mode those far "
+                 "behind the front or beaten by another of the engine; the log (runs/ beside the results) has "
+                 "them.")  # fmt: skip
     if results["options"]["seconds"]:
         lines.append(f"- The run was bounded to {results['options']['seconds']:,.0f} s, of which building got "
                      f"{BUILD_SHARE:.0%}.")  # fmt: skip

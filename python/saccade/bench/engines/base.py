@@ -142,4 +142,4 @@ def lists_of(count: int, rows: int) -> int:
 
 
 def _lists_near(wanted: float, count: int) -> int:
-    return 2 ** max(0, min(round(np.log2(max(wanted, 1))), int(np.log2(max(count / 39, 1)))))
+    return 1 << min(round(np.log2(max(wanted, 1))), int(np.log2(max(count / 39, 1))))
