@@ -2,7 +2,28 @@
 
 #include "engine/kmeans.h"
 
+#include <math.h>
 #include <string.h>
+
+#define GRID_STEPS 255.0f
+
+/* Moves each component of the codewords to the nearest of 256 values that lie evenly between its least and
+ * its largest, so that a scan may take bytes for them and lose nothing (kernels/cpu/pq_scan_levels.c). That
+ * is a small part of what codewords are off by. */
+static void move_to_grid(float *codewords, size_t count, uint32_t dsub)
+{
+    for (uint32_t d = 0; d < dsub; d++) {
+        float low = codewords[d], high = low, step;
+
+        for (size_t c = 1; c < count; c++) {
+            low = fminf(low, codewords[c * dsub + d]);
+            high = fmaxf(high, codewords[c * dsub + d]);
+        }
+        step = (high - low) / GRID_STEPS;
+        for (size_t c = 0; step > 0.0f && c < count; c++)
+            codewords[c * dsub + d] = low + step * rintf((codewords[c * dsub + d] - low) / step);
+    }
+}
 
 sac_status sac_pq_train(sac_workspace *ws, const sac_pq_shape *pq, uint32_t iterations, uint64_t seed,
                         size_t n, const sac_span *x, const sac_span *codebook, sac_progress_meter *meter)
@@ -24,6 +45,7 @@ sac_status sac_pq_train(sac_workspace *ws, const sac_pq_shape *pq, uint32_t iter
         params.seed = seed + j;
         if (st == SAC_OK)
             st = sac_kmeans(ws, &params, n, &slice, &centroids, NULL);
+        move_to_grid(centroids.host, codewords, pq->dsub);
         memcpy((float *)codebook->host + j * codewords * pq->dsub, centroids.host,
                codewords * pq->dsub * sizeof(float));
         if (st == SAC_OK && meter != NULL && !sac_progress_advance(meter))

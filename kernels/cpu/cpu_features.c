@@ -37,6 +37,7 @@ static bool amx_granted(void)
 static uint32_t detect(void)
 {
     const uint32_t avx512_core = bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ;
+    const uint32_t amx = 1u << 24 | 1u << 22 | 1u << 25; /* tiles, and products of bf16 and of bytes */
     uint32_t a, b, c, d, b7, c7, d7, features = 0;
     uint64_t saved;
 
@@ -53,8 +54,7 @@ static uint32_t detect(void)
         features |= SAC_CPU_VBMI;
     if (c7 & bit_AVX512VNNI)
         features |= SAC_CPU_VNNI;
-    if ((d7 & 1u << 24) && (d7 & 1u << 22) && (saved & XCR0_AMX) == XCR0_AMX &&
-        amx_granted()) /* AMX-TILE and AMX-BF16 */
+    if ((d7 & amx) == amx && (saved & XCR0_AMX) == XCR0_AMX && amx_granted())
         features |= SAC_CPU_AMX;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5)) /* AVX512_BF16 */
         features |= SAC_CPU_BF16;

@@ -13,7 +13,7 @@ enum sac_cpu_feature {
     SAC_CPU_VBMI = 1 << 2,   /* byte permutations across a whole register; this and all below imply AVX512 */
     SAC_CPU_VNNI = 1 << 3,
     SAC_CPU_BF16 = 1 << 4,
-    SAC_CPU_AMX = 1 << 5, /* tiles of bf16; oneDNN uses them by itself */
+    SAC_CPU_AMX = 1 << 5, /* tiles of bf16 and of bytes; oneDNN uses them by itself */
 };
 
 /* Asks CPUID for the instructions and XGETBV whether the system saves their registers, and keeps what `isa`

@@ -1,63 +1,86 @@
-/* Decoding and products of the list-major scan on tiles of 16 x 32 bf16 numbers (AMX). Twin: what a table
- * gives in ref/pq_scan.c, within the error that pq_scan_lists.c states. Floors, of a core: a tile
- * instruction takes a cycle for each of its queries, so a (query, row) costs depth / 512 cycles; a byte of a
- * code takes a load of 4 components, at best half a cycle, for all queries of the list together. */
+/* Decoding and products of the list-major scan on tiles of 16 x 64 bytes (AMX). Twin: what a table gives in
+ * ref/pq_scan.c, within the error that pq_scan_levels.c states. Floors, of a core: a component of a page's
+ * rows takes two permutations of two registers and two that bring neighbours together, 6 cycles of the one
+ * unit that permutes, whatever the codes' width, so 128 components take 12 cycles a row; a tile instruction
+ * takes a cycle for each of its queries, so a (query, row) costs depth / 512 cycles. */
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/pq_scan_tiles.h"
 
 #include <immintrin.h>
 
-enum { ROWS = 16 }; /* of a tile: a quarter of a page */
+enum {
+    ROWS = 16,     /* of a tile: a quarter of a page */
+    TILES = 2,     /* of rows, multiplied at a time */
+    NEIGHBOURS = 4 /* components that lie side by side */
+};
 
-/* Pairs of two neighbours, from registers of 8 entries each: the low one of all 16, then the high one. */
-static inline void store_pairs(__m512i first, __m512i last, uint32_t *low, uint32_t *high)
+/* 64 codes, so ordered that store_neighbours() brings them back into theirs. */
+static inline __m512i load_codes(const uint8_t *codes)
 {
-    const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    const __m512i odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
 
-    _mm512_store_si512(low, _mm512_permutex2var_epi32(first, even, last));
-    _mm512_store_si512(high, _mm512_permutex2var_epi32(first, odd, last));
+    return _mm512_permutexvar_epi32(order, _mm512_loadu_si512(codes));
 }
 
-/* One byte of a page's codes to `pairs` lines of SAC_PAGE_ROWS pairs. Codes beyond the list's end may be
- * anything, hence the mask. */
-static inline void decode_byte(const uint8_t *codes, const uint16_t *numbers, uint32_t count, uint32_t pairs,
-                               uint32_t *to)
+/* upper: the codes' highest bits. */
+static inline __m512i look_up(__m512i codes, __mmask64 upper, const uint8_t *table)
 {
-    const __m512i largest = _mm512_set1_epi32((int)count - 1);
+    __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(table), codes, _mm512_load_si512(table + 64));
+    __m512i high =
+        _mm512_permutex2var_epi8(_mm512_load_si512(table + 128), codes, _mm512_load_si512(table + 192));
 
-    for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += ROWS) {
-        __m512i code = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)(codes + row)));
-
-        code = _mm512_and_si512(code, largest);
-        if (pairs % 2 == 1) {
-            for (uint32_t p = 0; p < pairs; p++)
-                _mm512_store_si512(to + p * SAC_PAGE_ROWS + row,
-                                   _mm512_i32gather_epi32(code, numbers + (size_t)p * count * 2, 4));
-            continue;
-        }
-        for (uint32_t p = 0; p < pairs; p += 2) {
-            const uint16_t *from = numbers + (size_t)p * count * 2;
-
-            store_pairs(_mm512_i32gather_epi64(_mm512_castsi512_si256(code), from, 8),
-                        _mm512_i32gather_epi64(_mm512_extracti64x4_epi64(code, 1), from, 8),
-                        to + p * SAC_PAGE_ROWS + row, to + (p + 1) * SAC_PAGE_ROWS + row);
-        }
-    }
+    return _mm512_mask_mov_epi8(low, upper, high);
 }
 
-/* All pages byte by byte, because a byte's code words stay in L1 and those of all bytes do not. */
-void sac_pq_tiles_decode(const struct sac_pq_words *words, unsigned char *const *pages, uint32_t page_count,
-                         uint16_t *rows)
+static inline void store_neighbours(const __m512i levels[NEIGHBOURS], uint8_t *to)
 {
-    size_t page = (size_t)words->depth / 2 * SAC_PAGE_ROWS;
+    __m512i low = _mm512_unpacklo_epi8(levels[0], levels[1]),
+            high = _mm512_unpackhi_epi8(levels[0], levels[1]);
+    __m512i low2 = _mm512_unpacklo_epi8(levels[2], levels[3]),
+            high2 = _mm512_unpackhi_epi8(levels[2], levels[3]);
 
-    for (uint32_t b = 0; b < words->bytes; b++) {
-        const uint16_t *numbers = words->numbers + (size_t)b * words->pairs * words->count * 2;
-        uint32_t *to = (uint32_t *)(void *)rows + (size_t)b * words->pairs * SAC_PAGE_ROWS;
+    _mm512_store_si512(to, _mm512_unpacklo_epi16(low, low2));
+    _mm512_store_si512(to + 64, _mm512_unpackhi_epi16(low, low2));
+    _mm512_store_si512(to + 128, _mm512_unpacklo_epi16(high, high2));
+    _mm512_store_si512(to + 192, _mm512_unpackhi_epi16(high, high2));
+}
 
-        for (uint32_t i = 0; i < page_count; i++)
-            decode_byte(pages[i] + b * SAC_PAGE_ROWS, numbers, words->count, words->pairs, to + i * page);
+/* Lines are asked for a few at a time between the permutations: all at once, they would have to wait for each
+ * other, and the permutations for them. */
+void sac_pq_tiles_decode(const struct sac_pq_levels *levels, const uint8_t *codes, const void *ahead,
+                         size_t ahead_bytes, uint8_t *rows)
+{
+    size_t steps = (levels->components + NEIGHBOURS - 1) / NEIGHBOURS,
+           step = (ahead_bytes + steps - 1) / steps;
+    const char *asked = ahead, *due = asked, *end = asked + ahead_bytes;
+    const uint8_t *table = levels->table;
+    __m512i code = load_codes(codes);
+    __mmask64 upper = _mm512_movepi8_mask(code);
+    uint32_t left = levels->width; /* components of the byte */
+
+    for (uint32_t i = 0; i < levels->components; i += NEIGHBOURS, rows += NEIGHBOURS * SAC_PAGE_ROWS) {
+        __m512i found[NEIGHBOURS];
+
+        due += step;
+        for (; asked < due && asked < end; asked += SAC_ALIGNMENT)
+            __builtin_prefetch(asked);
+#pragma GCC unroll 4
+        for (uint32_t n = 0; n < NEIGHBOURS; n++) {
+            if (i + n >= levels->components) {
+                found[n] = _mm512_setzero_si512();
+                continue;
+            }
+            if (left == 0) {
+                codes += SAC_PAGE_ROWS;
+                code = load_codes(codes);
+                upper = _mm512_movepi8_mask(code);
+                left = levels->width;
+            }
+            left--;
+            found[n] = look_up(code, upper, table);
+            table += SAC_TILE_VALUES;
+        }
+        store_neighbours(found, rows);
     }
 }
 
@@ -100,13 +123,13 @@ void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t
     }
 }
 
-/* Tiles 0 to 3 hold scores, 4 queries, 5 to 7 rows. */
+/* Tiles 0 to 3 hold products, 4 and 5 queries, 6 and 7 rows. */
 void sac_pq_tiles_begin(uint32_t query_count)
 {
     uint8_t rows[8];
 
     for (int i = 0; i < 8; i++)
-        rows[i] = i < 5 ? (uint8_t)query_count : ROWS;
+        rows[i] = i < 6 ? (uint8_t)query_count : ROWS;
     sac_amx_configure(rows);
 }
 
@@ -115,42 +138,61 @@ void sac_pq_tiles_end(void)
     _tile_release();
 }
 
-void sac_pq_tiles_multiply(const uint16_t *queries, const uint16_t *rows, uint32_t depth, const float *bias,
-                           float *scores)
+/* Products of both parts of the queries' numbers with two tiles of rows. */
+struct products {
+    _Alignas(64) int32_t high[TILES][SAC_TILE_QUERIES][ROWS];
+    int32_t low[TILES][SAC_TILE_QUERIES][ROWS];
+};
+
+static inline void multiply(const int8_t *parts, const uint8_t *rows, uint32_t depth, struct products *out)
 {
-    const size_t line = SAC_PAGE_ROWS * 2 * sizeof(uint16_t);
+    const size_t line = SAC_PAGE_ROWS * NEIGHBOURS, query = 2 * (size_t)depth;
 
-    _tile_loadd(0, bias, 0); /* the same for all queries */
-    _tile_loadd(1, bias + ROWS, 0);
-    _tile_loadd(2, bias + 2 * ROWS, 0);
-    _tile_loadd(3, bias + 3 * ROWS, 0);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
     for (uint32_t d = 0; d < depth; d += SAC_TILE_DEPTH) {
-        const uint16_t *from = rows + (size_t)d * SAC_PAGE_ROWS;
+        const uint8_t *from = rows + (size_t)d * SAC_PAGE_ROWS;
 
-        _tile_loadd(4, queries + d, depth * sizeof(uint16_t));
-        _tile_loadd(5, from, line);
-        _tile_loadd(6, from + 2 * ROWS, line);
-        _tile_loadd(7, from + 4 * ROWS, line);
-        _tile_dpbf16ps(0, 4, 5);
-        _tile_loadd(5, from + 6 * ROWS, line);
-        _tile_dpbf16ps(1, 4, 6);
-        _tile_dpbf16ps(2, 4, 7);
-        _tile_dpbf16ps(3, 4, 5);
+        _tile_loadd(4, parts + d, query);
+        _tile_loadd(6, from, line);
+        _tile_loadd(7, from + ROWS * NEIGHBOURS, line);
+        _tile_loadd(5, parts + depth + d, query);
+        _tile_dpbsud(0, 4, 6);
+        _tile_dpbsud(1, 4, 7);
+        _tile_dpbsud(2, 5, 6);
+        _tile_dpbsud(3, 5, 7);
     }
-    _tile_stored(0, scores, SAC_PAGE_ROWS * sizeof(float));
-    _tile_stored(1, scores + ROWS, SAC_PAGE_ROWS * sizeof(float));
-    _tile_stored(2, scores + 2 * ROWS, SAC_PAGE_ROWS * sizeof(float));
-    _tile_stored(3, scores + 3 * ROWS, SAC_PAGE_ROWS * sizeof(float));
+    _tile_stored(0, out->high[0], sizeof out->high[0][0]);
+    _tile_stored(1, out->high[1], sizeof out->high[0][0]);
+    _tile_stored(2, out->low[0], sizeof out->low[0][0]);
+    _tile_stored(3, out->low[1], sizeof out->low[0][0]);
 }
 
-void sac_pq_tiles_sieve(const float *scores, uint32_t query_count, const float *limits, uint64_t *masks)
+void sac_pq_tiles_score(const struct sac_pq_numbers *queries, const uint8_t *rows, uint32_t depth,
+                        const float *bias, const float *limits, float *scores, uint64_t *masks)
 {
-    for (uint32_t q = 0; q < query_count; q++, scores += SAC_PAGE_ROWS) {
-        const __m512 limit = _mm512_set1_ps(limits[q]);
-        uint64_t mask = 0;
+    struct products products;
 
-        for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += ROWS)
-            mask |= (uint64_t)_mm512_cmp_ps_mask(_mm512_load_ps(scores + row), limit, _CMP_NGT_UQ) << row;
-        masks[q] = mask;
+    for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += TILES * ROWS) {
+        multiply(queries->parts, rows + (size_t)row * NEIGHBOURS, depth, &products);
+        for (uint32_t q = 0; q < queries->count; q++) {
+            const __m512 limit = _mm512_set1_ps(limits[q]), unit = _mm512_set1_ps(queries->units[q]);
+            const __m512 high_unit = _mm512_mul_ps(unit, _mm512_set1_ps(SAC_TILE_HIGH));
+            uint64_t mask = 0;
+
+#pragma GCC unroll 2
+            for (uint32_t t = 0; t < TILES; t++) {
+                __m512 high = _mm512_cvtepi32_ps(_mm512_load_si512(products.high[t][q]));
+                __m512 low = _mm512_cvtepi32_ps(_mm512_load_si512(products.low[t][q]));
+                __m512 score = _mm512_fmadd_ps(high, high_unit, _mm512_loadu_ps(bias + row + t * ROWS));
+
+                score = _mm512_fmadd_ps(low, unit, score);
+                _mm512_store_ps(scores + (size_t)q * SAC_PAGE_ROWS + row + t * ROWS, score);
+                mask |= (uint64_t)_mm512_cmp_ps_mask(score, limit, _CMP_NGT_UQ) << t * ROWS;
+            }
+            masks[q] = row == 0 ? mask : masks[q] | mask << row;
+        }
     }
 }

@@ -24,7 +24,7 @@ float sac_tiles_limit_from(const struct sac_tiles_scan *s, const struct sac_tile
 {
     struct sac_reservoir r = {
         .k = s->args->depths[q], .capacity = s->capacity, .count = n, .distance = distance, .keys = w->keys};
-    const struct sac_pq_error *error = &s->queries[q].error;
+    const struct sac_pq_error *error = &s->queries[q].levels.error;
     float bound;
 
     if (n <= r.k)

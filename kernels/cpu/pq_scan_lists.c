@@ -1,11 +1,11 @@
 /* The list-major scan: every list is read and decoded once for all queries that probe it.
  *
  * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes pages
- * to bf16, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
+ * to bytes, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
  * beyond its limit. Where `depth` rows of a query have computed distances of at most x, the nearest `depth`
- * have computed distances of at most x + 2 e (pq_scan_words.c says what e is): that is the limit, and it only
- * falls. What was kept is recomputed in the end in f32 as the twin adds it, so results are the twin's to the
- * bit whatever the order of the tasks.
+ * have computed distances of at most x + 2 e (pq_scan_levels.c says what e is): that is the limit, and it
+ * only falls. What was kept is recomputed in the end in f32 as the twin adds it, so results are the twin's to
+ * the bit whatever the order of the tasks.
  *
  * Threads: any of them may come upon any query. A query's rows have places in one array, taken by adding to a
  * counter; limits are read and lowered as atomic numbers; nobody waits for anybody. A row brings its codes
@@ -66,14 +66,14 @@ static struct sac_pq_scan_args some_queries(const struct sac_pq_scan_args *a, si
 static struct sac_tiles_scan scan_of(const sac_device *d, const struct sac_pq_scan_args *a)
 {
     struct sac_pq_scan_args one = one_query(a, 0, NULL);
-    struct sac_tiles_scan s = {.args = a, .words = sac_pq_words_of(&a->pool.pq)};
+    struct sac_tiles_scan s = {.args = a, .levels = sac_pq_levels_of(&a->pool.pq)};
     size_t each;
 
-    s.code_stride = (s.words.bytes + SAC_TILE_CODES - 1) / SAC_TILE_CODES * SAC_TILE_CODES;
+    s.code_stride = (s.levels.bytes + SAC_TILE_CODES - 1) / SAC_TILE_CODES * SAC_TILE_CODES;
     s.found_bytes = s.code_stride + sizeof(struct sac_tiles_found);
     s.capacity = 4 * a->depth_stride + 1024;
     each = s.capacity * (sizeof(float) + s.found_bytes) + sizeof(struct sac_tiles_query) +
-           s.words.depth * sizeof *s.numbers + a->probe_stride * sizeof(struct sac_tiles_pair);
+           2 * s.levels.depth * sizeof *s.numbers + a->probe_stride * sizeof(struct sac_tiles_pair);
     s.batch = BATCH_BYTES / each > 1 ? BATCH_BYTES / each : 1;
     s.batch = s.batch < a->query_count ? s.batch : a->query_count;
     s.again_bytes = sac_pq_scan_scratch_cpu(d, &one);
@@ -90,21 +90,21 @@ static size_t parts_most(const struct sac_tiles_scan *s)
 static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *a)
 {
     struct sac_tiles_scan s = scan_of(d, a);
-    size_t each =
-        sac_scratch_size((size_t)SAC_TILES_DECODED * SAC_PAGE_ROWS * s.words.depth, sizeof *s.workers->rows) +
-        sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.words.depth,
-                         sizeof *s.workers->queries) +
-        sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
-        sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
-        sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
-        sac_scratch_size(table_count(a), sizeof *s.workers->table) +
-        sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
-        sac_scratch_size(s.capacity, sizeof *s.workers->keys);
+    size_t each = sac_scratch_size((size_t)SAC_PAGE_ROWS * s.levels.depth, sizeof *s.workers->rows) +
+                  sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s.levels.depth,
+                                   sizeof *s.workers->queries) +
+                  sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
+                  sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
+                  sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
+                  sac_scratch_size(table_count(a), sizeof *s.workers->table) +
+                  sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
+                  sac_scratch_size(s.capacity, sizeof *s.workers->keys);
 
     return sac_scratch_size(d->threads, sizeof *s.workers) + d->threads * each +
-           sac_scratch_size(sac_pq_words_count(&s.words), sizeof *s.words.numbers) +
-           sac_scratch_size(a->pool.pq.m, sizeof *s.reaches) + sac_scratch_size(s.batch, sizeof *s.queries) +
-           sac_scratch_size(s.batch * s.words.depth, sizeof *s.numbers) +
+           sac_scratch_size((size_t)s.levels.components * SAC_TILE_VALUES, sizeof *s.levels.table) +
+           3 * sac_scratch_size(s.levels.components, sizeof(float)) +
+           sac_scratch_size(s.batch, sizeof *s.queries) +
+           sac_scratch_size(s.batch * 2 * s.levels.depth, sizeof *s.numbers) +
            sac_scratch_size(s.batch * s.capacity, sizeof *s.distance) +
            sac_scratch_size(s.batch * s.capacity, s.found_bytes) +
            sac_scratch_size(a->pool.nlist, sizeof *s.cursors) +
@@ -121,11 +121,10 @@ size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_arg
 
 static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, struct sac_tiles_worker *w)
 {
-    size_t rows = (size_t)SAC_TILES_DECODED * SAC_PAGE_ROWS * s->words.depth;
+    size_t queries = (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s->levels.depth;
 
-    w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
-    w->queries = sac_scratch_take(stream, (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->words.depth,
-                                  sizeof *w->queries);
+    w->rows = sac_scratch_take(stream, (size_t)SAC_PAGE_ROWS * s->levels.depth, sizeof *w->rows);
+    w->queries = sac_scratch_take(stream, queries, sizeof *w->queries);
     w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *w->scores);
     w->codes = sac_scratch_take(stream, SAC_TILES_ROWS, s->code_stride);
     w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
@@ -135,9 +134,8 @@ static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, stru
     if (w->rows == NULL || w->queries == NULL || w->scores == NULL || w->codes == NULL || w->staged == NULL ||
         w->table == NULL || w->distance == NULL || w->keys == NULL)
         return false;
-    memset(w->rows, 0, rows * sizeof *w->rows); /* what pads the depth stays so */
-    memset(w->queries, 0,
-           (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->words.depth * sizeof *w->queries);
+    memset(w->rows, 0, (size_t)SAC_PAGE_ROWS * s->levels.depth * sizeof *w->rows);
+    memset(w->queries, 0, queries * sizeof *w->queries);
     return true;
 }
 
@@ -146,19 +144,22 @@ static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
     const struct sac_pq_scan_args *a = s->args;
 
     s->workers = sac_scratch_take(stream, stream->device->threads, sizeof *s->workers);
-    s->words.numbers = sac_scratch_take(stream, sac_pq_words_count(&s->words), sizeof *s->words.numbers);
-    s->reaches = sac_scratch_take(stream, a->pool.pq.m, sizeof *s->reaches);
+    s->levels.table =
+        sac_scratch_take(stream, (size_t)s->levels.components * SAC_TILE_VALUES, sizeof *s->levels.table);
+    s->levels.offset = sac_scratch_take(stream, s->levels.components, sizeof(float));
+    s->levels.step = sac_scratch_take(stream, s->levels.components, sizeof(float));
+    s->levels.lost = sac_scratch_take(stream, s->levels.components, sizeof(float));
     s->queries = sac_scratch_take(stream, s->batch, sizeof *s->queries);
-    s->numbers = sac_scratch_take(stream, s->batch * s->words.depth, sizeof *s->numbers);
+    s->numbers = sac_scratch_take(stream, s->batch * 2 * s->levels.depth, sizeof *s->numbers);
     s->distance = sac_scratch_take(stream, s->batch * s->capacity, sizeof *s->distance);
     s->found = sac_scratch_take(stream, s->batch * s->capacity, s->found_bytes);
     s->cursors = sac_scratch_take(stream, a->pool.nlist, sizeof *s->cursors);
     s->pairs = sac_scratch_take(stream, s->batch * a->probe_stride, sizeof *s->pairs);
     s->parts = sac_scratch_take(stream, parts_most(s), sizeof *s->parts);
     s->again = sac_scratch_take(stream, s->again_bytes, 1);
-    if (s->workers == NULL || s->words.numbers == NULL || s->reaches == NULL || s->queries == NULL ||
-        s->numbers == NULL || s->distance == NULL || s->found == NULL || s->cursors == NULL ||
-        s->pairs == NULL || s->parts == NULL || s->again == NULL)
+    if (s->workers == NULL || s->levels.table == NULL || s->levels.offset == NULL || s->levels.step == NULL ||
+        s->levels.lost == NULL || s->queries == NULL || s->numbers == NULL || s->distance == NULL ||
+        s->found == NULL || s->cursors == NULL || s->pairs == NULL || s->parts == NULL || s->again == NULL)
         return false;
     for (uint32_t i = 0; i < stream->device->threads; i++)
         if (!worker_take(stream, s, &s->workers[i]))
@@ -168,12 +169,12 @@ static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
 
 /* ---- before: numbers, and pairs by list ------------------------------------------------------------- */
 
-static void round_words(void *context, uint32_t task, uint32_t worker)
+static void round_levels(void *context, uint32_t task, uint32_t worker)
 {
     const struct sac_tiles_scan *s = context;
 
     (void)worker;
-    sac_pq_words_round(&s->args->pool.pq, s->args->codebook, &s->words, task, s->reaches);
+    sac_pq_levels_round(&s->args->pool.pq, s->args->codebook, &s->levels, task);
 }
 
 static uint32_t items_of(const sac_list *list)
@@ -272,7 +273,7 @@ static sac_status scan_lists(sac_stream *stream, const struct sac_pq_scan_args *
     sac_scratch_reset(stream);
     if (!scan_take(stream, &s))
         return SAC_NO_MEMORY;
-    sac_parallel_for(stream, s.words.bytes, round_words, &s);
+    sac_parallel_for(stream, s.levels.bytes, round_levels, &s);
     for (size_t q = 0; st == SAC_OK && q < a->query_count; q += s.batch) {
         size_t left = a->query_count - q;
         struct sac_pq_scan_args some = some_queries(a, q, left < s.batch ? left : s.batch);

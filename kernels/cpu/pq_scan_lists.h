@@ -4,11 +4,10 @@
 #define SACCADE_CPU_PQ_SCAN_LISTS_H
 
 #include "kernels/cpu/keys.h"
-#include "kernels/cpu/pq_scan_words.h"
+#include "kernels/cpu/pq_scan_levels.h"
 
 enum {
-    SAC_TILES_DECODED = 2, /* pages decoded at a time: 32 kB at 128 components */
-    SAC_TILES_PAGES = 16,  /* of a task, at most */
+    SAC_TILES_PAGES = 16, /* of a task, at most */
     SAC_TILES_ROWS = SAC_TILES_PAGES * SAC_PAGE_ROWS,
     SAC_TILES_QUERIES = 64,  /* that share a decoded chunk, at most */
     SAC_TILES_STAGED = 2048, /* rows that a thread holds back; a product can bring half of them */
@@ -44,14 +43,14 @@ struct sac_tiles_staged {
 struct sac_tiles_query {
     _Alignas(64) uint32_t limit; /* high half of a key. atomic, as count */
     uint32_t count;              /* rows that wanted a place */
-    struct sac_pq_error error;
+    struct sac_pq_level_query levels;
 };
 
 struct sac_tiles_worker {
-    uint16_t *rows;    /* [SAC_TILES_DECODED][depth / 2][SAC_PAGE_ROWS][2] */
-    uint16_t *queries; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][depth] */
-    float *scores;     /* [SAC_TILE_QUERIES][SAC_PAGE_ROWS] */
-    uint8_t *codes;    /* [SAC_TILES_ROWS][code_stride]: of pages from which something is staged */
+    uint8_t *rows;   /* [depth / 4][SAC_PAGE_ROWS][4]: a page */
+    int8_t *queries; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][2][depth] */
+    float *scores;   /* [SAC_TILE_QUERIES][SAC_PAGE_ROWS] */
+    uint8_t *codes;  /* [SAC_TILES_ROWS][code_stride]: of pages from which something is staged */
     struct sac_tiles_staged *staged;
     float *table;    /* [m][2^nbits] */
     float *distance; /* [capacity] */
@@ -60,14 +59,13 @@ struct sac_tiles_worker {
 
 struct sac_tiles_scan {
     const struct sac_pq_scan_args *args; /* of this part of the batch */
-    struct sac_pq_words words;
-    struct sac_pq_reach *reaches; /* [m] */
-    size_t code_stride;           /* bytes of a code, rounded up to SAC_TILE_CODES */
-    size_t found_bytes;           /* and what is kept behind it */
-    uint32_t capacity;            /* rows that a query has room for */
-    size_t batch;                 /* queries done at a time */
+    struct sac_pq_levels levels;
+    size_t code_stride; /* bytes of a code, rounded up to SAC_TILE_CODES */
+    size_t found_bytes; /* and what is kept behind it */
+    uint32_t capacity;  /* rows that a query has room for */
+    size_t batch;       /* queries done at a time */
     struct sac_tiles_query *queries;
-    uint16_t *numbers;    /* [queries][depth] */
+    int8_t *numbers;      /* [queries][2][depth] */
     float *distance;      /* [queries][capacity], computed; NaN where nothing is yet */
     unsigned char *found; /* [queries][capacity][found_bytes] */
     uint32_t *cursors;    /* [nlist] */

@@ -24,58 +24,37 @@ struct page {
     uint32_t first; /* the first of them, counted from where the walk began */
 };
 
-/* Always inlined: gcc finds that a function which only prefetches has no effect, and leaves out the call. */
-SAC_SPECIALIZE void prefetch_bytes(const void *from, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch((const char *)from + i);
-}
-
-/* What is done with a decoded page. */
+/* What is done with a page, decoded to w->rows. */
 typedef void page_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                     const struct page *page, const uint16_t *rows);
+                     const struct page *page);
 
-/* Decodes pages that have `lines` entries together, of which the first is number `before` of the walk. */
-static void walk_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
-                       unsigned char *const *pages, uint32_t lines, uint32_t before, page_fn *fn,
-                       void *context)
-{
-    const sac_pq_shape *pq = &s->args->pool.pq;
-    uint32_t count = sac_page_count(lines);
-
-    sac_pq_tiles_decode(&s->words, pages, count, w->rows);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t first = i * SAC_PAGE_ROWS, left = lines - first;
-        struct page page = {pages[i], sac_page_bias(pq, pages[i]), sac_page_slots(pq, pages[i]),
-                            left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1, before + first};
-
-        fn(s, w, context, &page, w->rows + (size_t)first * s->words.depth);
-    }
-}
-
-/* Pages first..end-1 of a list, as many as there are. */
+/* Pages first..end-1 of a list, as many as there are; `next` will be looked at after those, or is NULL. */
 static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, const sac_list *list,
-                      uint32_t first, uint32_t end, page_fn *fn, void *context)
+                      uint32_t first, uint32_t end, const void *next, page_fn *fn, void *context)
 {
     const sac_list_pool *pool = &s->args->pool;
     const uint32_t *chain = pool->chains + list->first;
+    size_t bytes = sac_page_bytes(&pool->pq);
     uint32_t all = sac_page_count(list->row_count);
 
     end = all < end ? all : end;
-    for (uint32_t i = first; i < end; i += SAC_TILES_DECODED) {
+    for (uint32_t i = first; i < end; i++) {
         uint32_t lines = list->row_count - i * SAC_PAGE_ROWS;
-        unsigned char *pages[SAC_TILES_DECODED] = {NULL};
+        unsigned char *at = pool->pages[chain[i]];
+        const void *ahead = i + 1 < end ? pool->pages[chain[i + 1]] : next;
+        struct page page = {at, sac_page_bias(&pool->pq, at), sac_page_slots(&pool->pq, at),
+                            lines >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << lines) - 1,
+                            (i - first) * SAC_PAGE_ROWS};
 
-        for (uint32_t t = 0; t < SAC_TILES_DECODED; t++) {
-            if (i + t < end)
-                pages[t] = pool->pages[chain[i + t]];
-            if (i + SAC_TILES_DECODED + t < end)
-                prefetch_bytes(pool->pages[chain[i + SAC_TILES_DECODED + t]], sac_page_bytes(&pool->pq));
-        }
-        lines = lines < (end - i) * SAC_PAGE_ROWS ? lines : (end - i) * SAC_PAGE_ROWS;
-        lines = lines < SAC_TILES_DECODED * SAC_PAGE_ROWS ? lines : SAC_TILES_DECODED * SAC_PAGE_ROWS;
-        walk_pages(s, w, pages, lines, (i - first) * SAC_PAGE_ROWS, fn, context);
+        sac_pq_tiles_decode(&s->levels, at, ahead, ahead != NULL ? bytes : 0, w->rows);
+        fn(s, w, context, &page);
     }
+}
+
+/* The first page of the list of a probe or part that comes next, or NULL. */
+static const void *first_page(const sac_list_pool *pool, uint32_t list)
+{
+    return pool->lists[list].row_count > 0 ? pool->pages[pool->chains[pool->lists[list].first]] : NULL;
 }
 
 static uint64_t drop_hidden(const uint64_t *filter, const uint32_t *slots, uint64_t mask)
@@ -98,14 +77,15 @@ struct sample {
 };
 
 static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                        const struct page *page, const uint16_t *rows)
+                        const struct page *page)
 {
     struct sample *sample = context;
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
-    uint64_t mask = filter != NULL ? drop_hidden(filter, page->slots, page->rows) : page->rows;
+    uint64_t mask = filter != NULL ? drop_hidden(filter, page->slots, page->rows) : page->rows, all;
+    const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * 2 * s->levels.depth,
+                                         &s->queries[sample->query].levels.unit, 1};
 
-    sac_pq_tiles_multiply(s->numbers + (size_t)sample->query * s->words.depth, rows, s->words.depth,
-                          page->bias, w->scores);
+    sac_pq_tiles_score(&query, w->rows, s->levels.depth, page->bias, &(float){INFINITY}, w->scores, &all);
     for (; mask != 0; mask &= mask - 1)
         w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
 }
@@ -121,8 +101,10 @@ static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_til
 
     sac_pq_tiles_begin(1);
     for (uint32_t p = 0; p < a->probe_counts[q] && sample.count < want; p++) {
-        sample.base = probes[p].base;
-        walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, sample_page, &sample);
+        const void *next = p + 1 < a->probe_counts[q] ? first_page(&a->pool, probes[p + 1].list) : NULL;
+
+        sample.base = probes[p].base + s->queries[q].levels.constant;
+        walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, next, sample_page, &sample);
     }
     sac_pq_tiles_end();
     limit = sac_tiles_limit_from(s, w, q, w->distance, sample.count);
@@ -140,36 +122,35 @@ void sac_tiles_start_query(void *context, uint32_t task, uint32_t worker)
 
     assert(a->depths[task] >= 1 && a->depths[task] <= a->depth_stride);
     for (uint32_t p = 0; p < a->probe_counts[task]; p++)
-        base = fmaxf(base, fabsf(probes[p].base));
+        base = fabsf(probes[p].base) > base ? fabsf(probes[p].base) : base;
     query->limit = sac_tiles_limit_of(NAN);
     query->count = 0;
-    query->error = sac_pq_words_query(&a->pool.pq, &s->words, s->reaches,
-                                      a->queries + (size_t)task * a->pool.pq.m * a->pool.pq.dsub, a->scale,
-                                      base, s->numbers + (size_t)task * s->words.depth);
+    query->levels = sac_pq_levels_query(&s->levels, a->queries + (size_t)task * s->levels.components,
+                                        a->scale, base, s->numbers + (size_t)task * 2 * s->levels.depth);
     memset(s->distance + (size_t)task * s->capacity, 0xff, s->capacity * sizeof *s->distance);
     set_first_limit(s, &s->workers[worker], task);
 }
 
 /* ---- rows of a list ---------------------------------------------------------------------------------- */
 
-/* Queries that share decoded rows: limits are of scores, without the pair's base. */
+/* Queries that share decoded rows: limits are of scores, without what the pair's base and the query add. */
 struct slab {
     const struct sac_tiles_pair *pairs;
     uint32_t count, group; /* queries; of a product */
     uint32_t staged;       /* rows of all of them */
     uint32_t counts[SAC_TILES_QUERIES];
-    float limits[SAC_TILES_QUERIES];
+    float units[SAC_TILES_QUERIES], bases[SAC_TILES_QUERIES], limits[SAC_TILES_QUERIES];
 };
 
-static float pair_limit(const struct sac_tiles_scan *s, const struct sac_tiles_pair *pair)
+static float score_limit(const struct sac_tiles_scan *s, const struct slab *slab, uint32_t i)
 {
-    return sac_tiles_limit(&s->queries[pair->query]) - pair->base;
+    return sac_tiles_limit(&s->queries[slab->pairs[i].query]) - slab->bases[i];
 }
 
 static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
                       const struct sac_tiles_pair *pairs, uint32_t count, struct slab *slab)
 {
-    size_t depth = s->words.depth;
+    size_t bytes = 2 * (size_t)s->levels.depth;
     uint32_t groups = (count + SAC_TILE_QUERIES - 1) / SAC_TILE_QUERIES;
 
     slab->pairs = pairs;
@@ -178,8 +159,12 @@ static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_wor
     slab->staged = 0;
     memset(slab->counts, 0, sizeof slab->counts);
     for (uint32_t i = 0; i < count; i++) {
-        memcpy(w->queries + i * depth, s->numbers + pairs[i].query * depth, depth * sizeof *w->queries);
-        slab->limits[i] = pair_limit(s, &pairs[i]);
+        const struct sac_pq_level_query *levels = &s->queries[pairs[i].query].levels;
+
+        memcpy(w->queries + i * bytes, s->numbers + pairs[i].query * bytes, bytes);
+        slab->units[i] = levels->unit;
+        slab->bases[i] = pairs[i].base + levels->constant;
+        slab->limits[i] = score_limit(s, slab, i);
     }
 }
 
@@ -211,7 +196,7 @@ static void follow_limit(const struct sac_tiles_scan *s, const struct sac_tiles_
 
     if (end <= s->capacity && (end - slab->counts[i]) / step != end / step)
         sac_tiles_refresh_limit(s, w, q, end);
-    slab->limits[i] = pair_limit(s, &slab->pairs[i]);
+    slab->limits[i] = score_limit(s, slab, i);
     slab->counts[i] = 0;
 }
 
@@ -257,14 +242,14 @@ static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_wo
 
         w->staged[slab->staged++] =
             (struct sac_tiles_staged){{pair->base + page->bias[row], page->slots[row]},
-                                      pair->base + scores[row],
+                                      slab->bases[i] + scores[row],
                                       (uint16_t)i,
                                       (uint16_t)(page->first + row)};
     }
 }
 
 static void scan_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                      const struct page *page, const uint16_t *rows)
+                      const struct page *page)
 {
     struct slab *slab = context;
     uint64_t masks[SAC_TILE_QUERIES];
@@ -272,16 +257,17 @@ static void scan_page(const struct sac_tiles_scan *s, const struct sac_tiles_wor
 
     for (uint32_t first = 0; first < slab->count; first += slab->group) {
         uint32_t n = slab->count - first < slab->group ? slab->count - first : slab->group;
+        const struct sac_pq_numbers queries = {w->queries + (size_t)first * 2 * s->levels.depth,
+                                               slab->units + first, n};
 
-        sac_pq_tiles_multiply(w->queries + (size_t)first * s->words.depth, rows, s->words.depth, page->bias,
-                              w->scores);
-        sac_pq_tiles_sieve(w->scores, n, slab->limits + first, masks);
+        sac_pq_tiles_score(&queries, w->rows, s->levels.depth, page->bias, slab->limits + first, w->scores,
+                           masks);
         for (uint32_t i = 0; i < n; i++) {
             masks[i] &= page->rows;
             if (masks[i] == 0)
                 continue;
             if (!turned)
-                sac_pq_tiles_turn(page->codes, s->words.bytes, w->codes + page->first * s->code_stride,
+                sac_pq_tiles_turn(page->codes, s->levels.bytes, w->codes + page->first * s->code_stride,
                                   s->code_stride);
             turned = true;
             stage_rows(s, w, slab, first + i, page, w->scores + (size_t)i * SAC_PAGE_ROWS, masks[i]);
@@ -296,6 +282,8 @@ void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_
 {
     uint32_t slabs = (part->pair_count + SAC_TILES_QUERIES - 1) / SAC_TILES_QUERIES;
     uint32_t each = (part->pair_count + slabs - 1) / slabs, begin = item * SAC_TILES_PAGES;
+    const struct sac_tiles_part *last = s->parts + s->part_count - 1;
+    const void *next = part < last ? first_page(&s->args->pool, part[1].list) : NULL;
 
     for (uint32_t first = 0; first < part->pair_count; first += each) {
         uint32_t left = part->pair_count - first;
@@ -303,7 +291,8 @@ void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_
 
         slab_make(s, w, s->pairs + part->first_pair + first, left < each ? left : each, &slab);
         sac_pq_tiles_begin(slab.group);
-        walk_list(s, w, &s->args->pool.lists[part->list], begin, begin + SAC_TILES_PAGES, scan_page, &slab);
+        walk_list(s, w, &s->args->pool.lists[part->list], begin, begin + SAC_TILES_PAGES, next, scan_page,
+                  &slab);
         keep_staged(s, w, &slab);
         sac_pq_tiles_end();
     }
