@@ -22,14 +22,24 @@ static inline __m512i load_codes(const uint8_t *codes)
     return _mm512_permutexvar_epi32(order, _mm512_loadu_si512(codes));
 }
 
-/* upper: the codes' highest bits. */
-static inline __m512i look_up(__m512i codes, __mmask64 upper, const uint8_t *table)
-{
-    __m512i low = _mm512_permutex2var_epi8(_mm512_load_si512(table), codes, _mm512_load_si512(table + 64));
-    __m512i high =
-        _mm512_permutex2var_epi8(_mm512_load_si512(table + 128), codes, _mm512_load_si512(table + 192));
+/* The byte of each of 64 codes whose components are looked up. */
+struct byte {
+    const uint8_t *from;
+    __m512i codes;
+    __mmask64 upper; /* their highest bits */
+};
 
-    return _mm512_mask_mov_epi8(low, upper, high);
+static inline void byte_load(struct byte *b, const uint8_t *from)
+{
+    b->from = from;
+    b->codes = load_codes(from);
+    b->upper = _mm512_movepi8_mask(b->codes);
+}
+
+static inline __m512i look_up(const struct byte *b, const __m512i table[4])
+{
+    return _mm512_mask_mov_epi8(_mm512_permutex2var_epi8(table[0], b->codes, table[1]), b->upper,
+                                _mm512_permutex2var_epi8(table[2], b->codes, table[3]));
 }
 
 static inline void store_neighbours(const __m512i levels[NEIGHBOURS], uint8_t *to)
@@ -47,41 +57,56 @@ static inline void store_neighbours(const __m512i levels[NEIGHBOURS], uint8_t *t
 
 /* Lines are asked for a few at a time between the permutations: all at once, they would have to wait for each
  * other, and the permutations for them. */
-void sac_pq_tiles_decode(const struct sac_pq_levels *levels, const uint8_t *codes, const void *ahead,
-                         size_t ahead_bytes, uint8_t *rows)
+SAC_SPECIALIZE void decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
+                           const void *ahead, size_t ahead_bytes, uint8_t *rows)
 {
     size_t steps = (levels->components + NEIGHBOURS - 1) / NEIGHBOURS,
            step = (ahead_bytes + steps - 1) / steps;
+    size_t row_bytes = (size_t)levels->depth * SAC_PAGE_ROWS;
     const char *asked = ahead, *due = asked, *end = asked + ahead_bytes;
-    const uint8_t *table = levels->table;
-    __m512i code = load_codes(codes);
-    __mmask64 upper = _mm512_movepi8_mask(code);
+    const uint8_t *from = levels->table;
     uint32_t left = levels->width; /* components of the byte */
+    struct byte bytes[SAC_TILE_PAGES];
 
+    for (uint32_t p = 0; p < count; p++)
+        byte_load(&bytes[p], pages[p]);
     for (uint32_t i = 0; i < levels->components; i += NEIGHBOURS, rows += NEIGHBOURS * SAC_PAGE_ROWS) {
-        __m512i found[NEIGHBOURS];
+        __m512i found[SAC_TILE_PAGES][NEIGHBOURS];
 
         due += step;
         for (; asked < due && asked < end; asked += SAC_ALIGNMENT)
             __builtin_prefetch(asked);
 #pragma GCC unroll 4
-        for (uint32_t n = 0; n < NEIGHBOURS; n++) {
+        for (uint32_t n = 0; n < NEIGHBOURS; n++, left--, from += SAC_TILE_VALUES) {
+            __m512i table[4];
+
             if (i + n >= levels->components) {
-                found[n] = _mm512_setzero_si512();
+                for (uint32_t p = 0; p < count; p++)
+                    found[p][n] = _mm512_setzero_si512();
                 continue;
             }
             if (left == 0) {
-                codes += SAC_PAGE_ROWS;
-                code = load_codes(codes);
-                upper = _mm512_movepi8_mask(code);
                 left = levels->width;
+                for (uint32_t p = 0; p < count; p++)
+                    byte_load(&bytes[p], bytes[p].from + SAC_PAGE_ROWS);
             }
-            left--;
-            found[n] = look_up(code, upper, table);
-            table += SAC_TILE_VALUES;
+            for (uint32_t t = 0; t < 4; t++)
+                table[t] = _mm512_load_si512(from + t * 64);
+            for (uint32_t p = 0; p < count; p++)
+                found[p][n] = look_up(&bytes[p], table);
         }
-        store_neighbours(found, rows);
+        for (uint32_t p = 0; p < count; p++)
+            store_neighbours(found[p], rows + p * row_bytes);
     }
+}
+
+void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
+                         const void *ahead, size_t ahead_bytes, uint8_t *rows)
+{
+    if (count == SAC_TILE_PAGES)
+        decode(levels, pages, SAC_TILE_PAGES, ahead, ahead_bytes, rows);
+    else
+        decode(levels, pages, 1, ahead, ahead_bytes, rows);
 }
 
 /* Turns 16 bytes of 64 codes over: each round mixes a register with the one 8 further on, which moves the

@@ -90,15 +90,16 @@ static size_t parts_most(const struct sac_tiles_scan *s)
 static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *a)
 {
     struct sac_tiles_scan s = scan_of(d, a);
-    size_t each = sac_scratch_size((size_t)SAC_PAGE_ROWS * s.levels.depth, sizeof *s.workers->rows) +
-                  sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s.levels.depth,
-                                   sizeof *s.workers->queries) +
-                  sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
-                  sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
-                  sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
-                  sac_scratch_size(table_count(a), sizeof *s.workers->table) +
-                  sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
-                  sac_scratch_size(s.capacity, sizeof *s.workers->keys);
+    size_t each =
+        sac_scratch_size((size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s.levels.depth, sizeof *s.workers->rows) +
+        sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s.levels.depth,
+                         sizeof *s.workers->queries) +
+        sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
+        sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
+        sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
+        sac_scratch_size(table_count(a), sizeof *s.workers->table) +
+        sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
+        sac_scratch_size(s.capacity, sizeof *s.workers->keys);
 
     return sac_scratch_size(d->threads, sizeof *s.workers) + d->threads * each +
            sac_scratch_size((size_t)s.levels.components * SAC_TILE_VALUES, sizeof *s.levels.table) +
@@ -122,8 +123,9 @@ size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_arg
 static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, struct sac_tiles_worker *w)
 {
     size_t queries = (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s->levels.depth;
+    size_t rows = (size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s->levels.depth;
 
-    w->rows = sac_scratch_take(stream, (size_t)SAC_PAGE_ROWS * s->levels.depth, sizeof *w->rows);
+    w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
     w->queries = sac_scratch_take(stream, queries, sizeof *w->queries);
     w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *w->scores);
     w->codes = sac_scratch_take(stream, SAC_TILES_ROWS, s->code_stride);
@@ -134,7 +136,7 @@ static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, stru
     if (w->rows == NULL || w->queries == NULL || w->scores == NULL || w->codes == NULL || w->staged == NULL ||
         w->table == NULL || w->distance == NULL || w->keys == NULL)
         return false;
-    memset(w->rows, 0, (size_t)SAC_PAGE_ROWS * s->levels.depth * sizeof *w->rows);
+    memset(w->rows, 0, rows * sizeof *w->rows);
     memset(w->queries, 0, queries * sizeof *w->queries);
     return true;
 }

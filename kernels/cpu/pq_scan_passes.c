@@ -8,7 +8,7 @@
 #include <string.h>
 
 enum {
-    SAMPLE_ROWS = 256, /* of a query's first limit: at least so many, at least twice depth */
+    SAMPLE_ROWS = 128, /* of a query's first limit: at least so many, at least twice depth */
     SAMPLE_PAGES = SAMPLE_ROWS / SAC_PAGE_ROWS, /* of a list for it, at most */
     STEP_LEAST = 64, /* rows after which a limit is lowered: at least so many, at least twice depth */
 };
@@ -20,34 +20,47 @@ struct page {
     const uint8_t *codes;
     const float *bias;
     const uint32_t *slots;
+    const uint8_t *decoded;
     uint64_t rows;  /* those that there are */
     uint32_t first; /* the first of them, counted from where the walk began */
 };
 
-/* What is done with a page, decoded to w->rows. */
+/* What is done with a page. */
 typedef void page_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
                      const struct page *page);
 
-/* Pages first..end-1 of a list, as many as there are; `next` will be looked at after those, or is NULL. */
+/* Pages first..end-1 of a list, as many as there are; `next` will be looked at after those, or is NULL. What
+ * comes ahead is taken to lie in one piece, as lists that were gathered do. */
 static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, const sac_list *list,
                       uint32_t first, uint32_t end, const void *next, page_fn *fn, void *context)
 {
     const sac_list_pool *pool = &s->args->pool;
     const uint32_t *chain = pool->chains + list->first;
     size_t bytes = sac_page_bytes(&pool->pq);
-    uint32_t all = sac_page_count(list->row_count);
+    uint32_t all = sac_page_count(list->row_count), count;
 
     end = all < end ? all : end;
-    for (uint32_t i = first; i < end; i++) {
-        uint32_t lines = list->row_count - i * SAC_PAGE_ROWS;
-        unsigned char *at = pool->pages[chain[i]];
-        const void *ahead = i + 1 < end ? pool->pages[chain[i + 1]] : next;
-        struct page page = {at, sac_page_bias(&pool->pq, at), sac_page_slots(&pool->pq, at),
-                            lines >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << lines) - 1,
-                            (i - first) * SAC_PAGE_ROWS};
+    for (uint32_t i = first; i < end; i += count) {
+        unsigned char *pages[SAC_TILE_PAGES];
+        const void *ahead;
 
-        sac_pq_tiles_decode(&s->levels, at, ahead, ahead != NULL ? bytes : 0, w->rows);
-        fn(s, w, context, &page);
+        count = end - i < SAC_TILE_PAGES ? end - i : SAC_TILE_PAGES;
+        for (uint32_t p = 0; p < count; p++)
+            pages[p] = pool->pages[chain[i + p]];
+        ahead = i + count < end ? pool->pages[chain[i + count]] : next;
+        sac_pq_tiles_decode(&s->levels, pages, count, ahead, ahead != NULL ? SAC_TILE_PAGES * bytes : 0,
+                            w->rows);
+        for (uint32_t p = 0; p < count; p++) {
+            uint32_t left = list->row_count - (i + p) * SAC_PAGE_ROWS;
+            struct page page = {pages[p],
+                                sac_page_bias(&pool->pq, pages[p]),
+                                sac_page_slots(&pool->pq, pages[p]),
+                                w->rows + (size_t)p * s->levels.depth * SAC_PAGE_ROWS,
+                                left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1,
+                                (i + p - first) * SAC_PAGE_ROWS};
+
+            fn(s, w, context, &page);
+        }
     }
 }
 
@@ -85,7 +98,8 @@ static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_w
     const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * 2 * s->levels.depth,
                                          &s->queries[sample->query].levels.unit, 1};
 
-    sac_pq_tiles_score(&query, w->rows, s->levels.depth, page->bias, &(float){INFINITY}, w->scores, &all);
+    sac_pq_tiles_score(&query, page->decoded, s->levels.depth, page->bias, &(float){INFINITY}, w->scores,
+                       &all);
     for (; mask != 0; mask &= mask - 1)
         w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
 }
@@ -260,8 +274,8 @@ static void scan_page(const struct sac_tiles_scan *s, const struct sac_tiles_wor
         const struct sac_pq_numbers queries = {w->queries + (size_t)first * 2 * s->levels.depth,
                                                slab->units + first, n};
 
-        sac_pq_tiles_score(&queries, w->rows, s->levels.depth, page->bias, slab->limits + first, w->scores,
-                           masks);
+        sac_pq_tiles_score(&queries, page->decoded, s->levels.depth, page->bias, slab->limits + first,
+                           w->scores, masks);
         for (uint32_t i = 0; i < n; i++) {
             masks[i] &= page->rows;
             if (masks[i] == 0)

@@ -7,6 +7,7 @@
 
 enum {
     SAC_TILE_QUERIES = 16, /* of a product, at most */
+    SAC_TILE_PAGES = 2,    /* decoded at a time, which share the loads of tables */
     SAC_TILE_DEPTH = 64,   /* components that one instruction multiplies */
     SAC_TILE_CODES = 16,   /* bytes of a code that are turned at a time */
     SAC_TILE_VALUES = 256, /* that a byte of a code may have */
@@ -32,10 +33,10 @@ struct sac_pq_numbers {
     uint32_t count;      /* 1..SAC_TILE_QUERIES, as begun */
 };
 
-/* Decodes a page: rows [depth / 4][SAC_PAGE_ROWS][4]. What is beyond the components is left as it is.
- * Meanwhile `ahead_bytes` of what comes next are brought near. */
-void sac_pq_tiles_decode(const struct sac_pq_levels *levels, const uint8_t *codes, const void *ahead,
-                         size_t ahead_bytes, uint8_t *rows);
+/* Decodes 1..SAC_TILE_PAGES pages: rows [count][depth / 4][SAC_PAGE_ROWS][4]. What is beyond the components
+ * is left as it is. Meanwhile `ahead_bytes` of what comes next are brought near. */
+void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
+                         const void *ahead, size_t ahead_bytes, uint8_t *rows);
 
 /* The codes of a page, entry by entry: to [SAC_PAGE_ROWS][stride], stride being levels->bytes rounded up to
  * SAC_TILE_CODES; what is beyond the codes is 0. */
