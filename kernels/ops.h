@@ -207,8 +207,9 @@ typedef struct sac_list_pool {
 
 /* Codes of n rows and, for L2, the squared norm of what they decode to. Where centroids is given, what is
  * coded is the residual x - centroid[index], and the norm is |centroid + decoded residual|^2. Nearest
- * codeword by squared L2, ties to the smaller; another order of computation may pick another codeword
- * within 1e-5 relative. codes are row-major here: u8 [n][m], one byte each whatever nbits. */
+ * codeword by squared L2, ties to the smaller; another order of computation may pick another codeword within
+ * 1e-5 of the distance and of the squared lengths of both. codes are row-major here: u8 [n][m], one byte each
+ * whatever nbits. */
 struct sac_pq_encode_args {
     sac_pq_shape pq;
     const float *codebook; /* [m][2^nbits][dsub] */

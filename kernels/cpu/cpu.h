@@ -50,6 +50,8 @@ sac_status sac_cluster_sums_avx2(sac_stream *s, const struct sac_cluster_sums_ar
 size_t sac_nearest_scratch_cpu(const sac_device *d, const struct sac_nearest_args *a);
 sac_status sac_nearest_avx2(sac_stream *s, const struct sac_nearest_args *a);
 sac_status sac_nearest_avx512(sac_stream *s, const struct sac_nearest_args *a);
+sac_status sac_nearest_amx(sac_stream *s, const struct sac_nearest_args *a);
+size_t sac_nearest_scratch_amx(const sac_device *d, const struct sac_nearest_args *a);
 sac_status sac_gather_distances_avx2(sac_stream *s, const struct sac_gather_distances_args *a);
 sac_status sac_gather_distances_avx512(sac_stream *s, const struct sac_gather_distances_args *a);
 size_t sac_select_scratch_cpu(const sac_device *d, const struct sac_select_args *a);
@@ -60,6 +62,8 @@ sac_status sac_rows_read_avx2(sac_stream *s, const struct sac_rows_read_args *a)
 size_t sac_pq_encode_scratch_cpu(const sac_device *d, const struct sac_pq_encode_args *a);
 sac_status sac_pq_encode_avx2(sac_stream *s, const struct sac_pq_encode_args *a);
 sac_status sac_pq_encode_avx512(sac_stream *s, const struct sac_pq_encode_args *a);
+sac_status sac_pq_encode_amx(sac_stream *s, const struct sac_pq_encode_args *a);
+size_t sac_pq_encode_scratch_amx(const sac_device *d, const struct sac_pq_encode_args *a);
 sac_status sac_rotate_avx2(sac_stream *s, const struct sac_rotate_args *a);
 sac_status sac_rotate_avx512(sac_stream *s, const struct sac_rotate_args *a);
 sac_status sac_rabitq_encode_avx2(sac_stream *s, const struct sac_rabitq_encode_args *a);

@@ -52,6 +52,10 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     if ((features & SAC_CPU_BF16) && (features & SAC_CPU_AMX)) {
         ops->assign = sac_assign_amx;
         ops->assign_scratch = sac_assign_scratch_amx;
+        ops->nearest = sac_nearest_amx;
+        ops->nearest_scratch = sac_nearest_scratch_amx;
+        ops->pq_encode = sac_pq_encode_amx;
+        ops->pq_encode_scratch = sac_pq_encode_scratch_amx;
     }
     if ((features & SAC_CPU_VBMI) && (features & SAC_CPU_AMX)) {
         ops->pq_scan_schedules |= 1u << SAC_LIST_MAJOR;

@@ -3,23 +3,12 @@
  * for 16 components: a core adds up 64 bytes a cycle from L1, so beyond L2 memory decides (here about 11 GB/s
  * read a core). products and arg_min: 24 FMA for 14 loads: the FMA peak (2 x 16 a cycle). */
 #include "kernels/cpu/fold_avx512.h"
+#include "kernels/cpu/load_avx512.h"
 #include "kernels/cpu/rows.h"
 
 #include <math.h>
 
 enum { PANEL = 32, TILE = 12 };
-
-SAC_SPECIALIZE __m512 load16(const void *row, uint32_t at, __mmask16 mask, sac_dtype dtype)
-{
-    if (dtype == SAC_I8) {
-        __m512i whole = _mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, (const int8_t *)row + 4 + at));
-
-        return _mm512_mul_ps(_mm512_cvtepi32_ps(whole), _mm512_set1_ps(*(const float *)row));
-    }
-    if (dtype == SAC_F16)
-        return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, (const uint16_t *)row + at));
-    return _mm512_maskz_loadu_ps(mask, (const float *)row + at);
-}
 
 SAC_SPECIALIZE __m512 term(__m512 sum, __m512 q, __m512 x, bool ip)
 {

@@ -28,6 +28,20 @@ static const struct kernel_case pq_encode_cases[] = {
     {.n = 128, .pq = {3, 7, 8}, .flags = CASE_NORMS | CASE_DUPLICATES},
     {.n = 129, .pq = {2, 5, 7}, .flags = CASE_NORMS},
     {.n = 257, .pq = {1, 8, 33}, .flags = CASE_NORMS | CASE_INTEGERS},
+    /* Tiles of 16 x 16, two by two, from 256 rows and 6 bits on: ends of groups, of pairs and of tasks of 256
+     * rows; one to four steps of 32 numbers; dim no multiple of 16. */
+    {.n = 255, .pq = {3, 8, 4}, .flags = CASE_NORMS},
+    {.n = 256, .pq = {3, 8, 4}, .k = 5, .flags = CASE_NORMS | CASE_CENTROIDS},
+    {.n = 257, .pq = {7, 8, 1}, .flags = CASE_NORMS},
+    {.n = 271, .pq = {5, 7, 4}, .k = 1, .flags = CASE_NORMS | CASE_CENTROIDS},
+    {.n = 272, .pq = {2, 6, 5}, .flags = CASE_NORMS | CASE_INTEGERS},
+    {.n = 273, .pq = {4, 8, 8}, .k = 3, .flags = CASE_NORMS | CASE_CENTROIDS | CASE_INTEGERS},
+    {.n = 288, .pq = {3, 8, 9}, .k = 3, .flags = CASE_CENTROIDS},
+    {.n = 289, .pq = {2, 8, 10}, .flags = CASE_NORMS | CASE_DUPLICATES},
+    {.n = 511, .pq = {1, 8, 15}, .flags = CASE_NORMS},
+    {.n = 512, .pq = {3, 6, 16}, .k = 2, .flags = CASE_NORMS | CASE_CENTROIDS},
+    {.n = 513, .pq = {2, 6, 2}, .flags = CASE_NORMS | CASE_DUPLICATES},
+    {.n = 300, .pq = {2, 8, 17}, .flags = CASE_NORMS},
     {.n = 40000, .pq = {32, 8, 4}, .k = 100, .flags = CASE_NORMS | CASE_CENTROIDS | CASE_BENCH},
     {.n = 20000, .pq = {64, 8, 8}, .flags = CASE_NORMS | CASE_BENCH},
     {.n = 40000, .pq = {64, 4, 2}, .flags = CASE_NORMS | CASE_BENCH},
@@ -60,11 +74,14 @@ static void pq_encode_make(struct kernel_data *data)
 KERNEL_RUN(pq_encode)
 KERNEL_SCRATCH(pq_encode)
 
-/* Squared distance of row i's sub-vector j to a codeword. */
-static double codeword_distance(const struct sac_pq_encode_args *a, size_t i, uint32_t j, uint32_t code)
+/* Squared distance of row i's sub-vector j to a codeword; *lengths: of both, squared. */
+static double codeword_distance(const struct sac_pq_encode_args *a, size_t i, uint32_t j, uint32_t code,
+                                double *lengths)
 {
     uint32_t dsub = a->pq.dsub, dim = a->pq.m * dsub;
     double sum = 0.0;
+
+    *lengths = 0.0;
 
     for (uint32_t d = 0; d < dsub; d++) {
         double x = a->x[i * dim + j * dsub + d];
@@ -72,6 +89,7 @@ static double codeword_distance(const struct sac_pq_encode_args *a, size_t i, ui
 
         x -= a->centroids != NULL ? a->centroids[(size_t)a->index[i] * dim + j * dsub + d] : 0.0;
         sum += (x - word) * (x - word);
+        *lengths += x * x + word * word;
     }
     return sum;
 }
@@ -87,13 +105,15 @@ static const char *pq_encode_check(const struct kernel_data *data, void *const *
 
         for (uint32_t j = 0; j < a->pq.m; j++) {
             uint8_t code = codes[i * a->pq.m + j], other = got_codes[i * a->pq.m + j];
-            double nearest = codeword_distance(a, i, j, code);
+            double lengths, nearest = codeword_distance(a, i, j, code, &lengths);
 
             if (code == other)
                 continue;
             if (data->c->flags & (CASE_INTEGERS | CASE_DUPLICATES))
                 return "another codeword where distances are exact or tie";
-            if (other >> a->pq.nbits != 0 || codeword_distance(a, i, j, other) > nearest * (1 + 1e-5) + 1e-6)
+            if (other >> a->pq.nbits != 0)
+                return "a codeword that there is not";
+            if (codeword_distance(a, i, j, other, &lengths) > nearest + 1e-5 * (nearest + lengths))
                 return "a codeword that is not the nearest";
         }
         if (a->norms != NULL && same && !kernel_near(norms[i], got_norms[i], 1e-5f, norms[i]))

@@ -253,6 +253,19 @@ static const struct kernel_case nearest_cases[] = {
     {.n = 700, .dim = 1030, .k = 9, .queries = 17, .dtype = SAC_F16, .distance = IP},
     {.n = 2500, .dim = 12, .k = 700, .queries = 18, .flags = CASE_LIVE},
     {.n = 2000, .dim = 1, .k = 10, .queries = 20}, /* so close that products cannot tell */
+    /* tiles: packs of 32 rows and 32 queries from 24 queries on, blocks of 256 rows and of 512 queries, steps
+     * of 32 components; far more rows than a block so that bounds are lowered */
+    {.n = 255, .dim = 16, .k = 3, .queries = 23, .flags = CASE_NORMS},
+    {.n = 256, .dim = 31, .k = 3, .queries = 24, .flags = CASE_NORMS},
+    {.n = 257, .dim = 32, .k = 300, .queries = 31, .flags = CASE_NORMS, .distance = IP},
+    {.n = 31, .dim = 33, .k = 5, .queries = 32, .flags = CASE_NORMS, .dtype = SAC_F16},
+    {.n = 33, .dim = 63, .k = 5, .queries = 33, .flags = CASE_NORMS, .dtype = SAC_I8},
+    {.n = 20000, .dim = 17, .k = 1, .queries = 65, .flags = CASE_NORMS | CASE_LIVE},
+    {.n = 2300, .dim = 100, .k = 11, .queries = 512, .flags = CASE_NORMS | CASE_FILTERS},
+    {.n = 300, .dim = 97, .k = 2, .queries = 513, .flags = CASE_NORMS, .dtype = SAC_I8, .distance = IP},
+    {.n = 2000, .dim = 20, .k = 10, .queries = 1030, .flags = CASE_NORMS | CASE_INTEGERS},
+    {.n = 9000, .dim = 64, .k = 20, .queries = 40, .flags = CASE_NORMS | CASE_DUPLICATES | CASE_LIVE},
+    {.n = 4000, .dim = 128, .k = 5, .queries = 40, .flags = CASE_NORMS | CASE_NAN},
     {.n = 1024, .dim = 128, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 4096, .dim = 768, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 200000, .dim = 128, .k = 10, .queries = 1, .flags = CASE_BENCH},
