@@ -9,7 +9,7 @@
 #define SEED_FIRST_SHARE 8u      /* 1/8 of the centres are drawn evenly */
 #define HALVINGS 3u              /* of the rows, for the first iterations */
 #define ROWS_PER_CENTRE_MIN 12u  /* that an iteration looks at */
-#define SMALL_SHARE 0.2          /* of the mean size: smaller clusters are merged while balancing */
+#define SMALL_SHARE 0.4          /* of the mean size: smaller clusters are merged while balancing */
 
 struct run {
     sac_workspace *ws;
@@ -197,7 +197,7 @@ sac_status sac_kmeans(sac_workspace *ws, const sac_kmeans_params *params, size_t
         run.n = rows_for(params, n, params->iterations - 1 - i);
         st = assign(&run, run.n, x, params->k, &run.index, NULL);
         if (st == SAC_OK)
-            st = update(&run, params->balance && i < params->iterations / 2);
+            st = update(&run, params->balance && i < params->iterations * 3 / 4);
         if (st == SAC_OK && meter != NULL && !sac_progress_advance(meter))
             st = sac_fail(ws->err, SAC_CANCELLED, "training was stopped on request");
     }

@@ -24,7 +24,7 @@ typedef struct sac_kmeans_params {
     uint32_t dim, k;
     uint32_t iterations;
     uint64_t seed;
-    bool balance; /* treats very small clusters as lost in the first half: more even lists */
+    bool balance; /* treats small clusters as lost until the last quarter: more even lists */
 } sac_kmeans_params;
 
 /* Centroids [k][dim] of n rows [n][dim] in random order, n >= k. meter (NULL allowed) advances by one an

@@ -77,7 +77,7 @@ static void real_vectors_are_split_evenly(void **state)
         smallest = sizes[c] < smallest ? sizes[c] : smallest;
     }
     assert_true(balanced < 1.02 * plain);
-    assert_true(even < 1.4);
+    assert_true(even < 1.3);
     assert_true(smallest > 0);
     training_close(t);
     vector_set_free(&set);
