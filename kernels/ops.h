@@ -54,7 +54,7 @@ struct sac_norms_args {
 /* Nearest centroid of every row, by squared L2: the assignment step of k-means and of list insertion.
  * Never holds an n x k matrix. index: ties take the smaller centroid; a row with a NaN gets index 0 and
  * distance NaN. A variant that computes in another order may pick another centroid only where the two
- * distances differ by less than 1e-5 * (|x|^2 + |c|^2). */
+ * distances differ by less than 1e-5 * (|x|^2 + |c|^2) + 1e-35. */
 struct sac_assign_args {
     const float *x; /* [n][dim] */
     size_t n;
@@ -208,8 +208,8 @@ typedef struct sac_list_pool {
 /* Codes of n rows and, for L2, the squared norm of what they decode to. Where centroids is given, what is
  * coded is the residual x - centroid[index], and the norm is |centroid + decoded residual|^2. Nearest
  * codeword by squared L2, ties to the smaller; another order of computation may pick another codeword within
- * 1e-5 of the distance and of the squared lengths of both. codes are row-major here: u8 [n][m], one byte each
- * whatever nbits. */
+ * 1e-5 of the distance and of the squared lengths of both, and 1e-35. codes are row-major
+ * here: u8 [n][m], one byte each whatever nbits. */
 struct sac_pq_encode_args {
     sac_pq_shape pq;
     const float *codebook; /* [m][2^nbits][dsub] */

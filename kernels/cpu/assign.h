@@ -21,4 +21,9 @@ bool sac_assign_panels_make(sac_stream *s, const struct sac_assign_args *a,
 void sac_assign_distances(const struct sac_assign_args *a, const struct sac_rows_kernels *kernels,
                           size_t first, uint32_t count);
 
+/* Short rows and a power of two of centroids, on tiles; only where it pays. */
+bool sac_assign_short_pays(const struct sac_assign_args *a);
+size_t sac_assign_short_scratch(const sac_device *d, const struct sac_assign_args *a);
+sac_status sac_assign_short(sac_stream *s, const struct sac_assign_args *a);
+
 #endif

@@ -121,7 +121,7 @@ size_t sac_assign_scratch_amx(const sac_device *d, const struct sac_assign_args 
     struct layout at;
 
     if (!pays(a))
-        return sum;
+        return sac_assign_short_pays(a) ? sac_assign_short_scratch(d, a) : sum;
     at = layout_of(d, a);
     rows = (size_t)at.packs * PACK;
     sum = sac_scratch_add(sum, sac_scratch_size(a->dim, sizeof(float)));
@@ -477,7 +477,7 @@ sac_status sac_assign_amx(sac_stream *s, const struct sac_assign_args *a)
 
     assert(a->k >= 1);
     if (!pays(a))
-        return sac_assign_avx512(s, a);
+        return sac_assign_short_pays(a) ? sac_assign_short(s, a) : sac_assign_avx512(s, a);
     assign.at = layout_of(s->device, a);
     sac_scratch_reset(s);
     if (!sac_assign_panels_make(s, a, &sac_rows_avx512, &assign.panels) || !workspace_take(s, &assign))

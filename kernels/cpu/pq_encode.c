@@ -223,7 +223,7 @@ static void encode_task(void *context, uint32_t task, uint32_t worker)
 
 /* ---- the operation ---------------------------------------------------------------------------------- */
 
-static bool tiles_pay(const struct sac_pq_encode_args *a)
+bool sac_pq_encode_tiles_pay(const struct sac_pq_encode_args *a)
 {
     return a->n >= TILED_ROWS_MIN && a->pq.nbits >= TILED_NBITS_MIN && a->pq.dsub <= SAC_PQ_ENCODE_DSUB_MAX;
 }
@@ -252,7 +252,7 @@ size_t sac_pq_encode_scratch_cpu(const sac_device *d, const struct sac_pq_encode
 
 size_t sac_pq_encode_scratch_amx(const sac_device *d, const struct sac_pq_encode_args *a)
 {
-    struct encode e = encode_of(a, NULL, tiles_pay(a));
+    struct encode e = encode_of(a, NULL, sac_pq_encode_tiles_pay(a));
 
     return scratch_of(d, &e);
 }
@@ -273,7 +273,7 @@ sac_status sac_pq_encode_avx512(sac_stream *s, const struct sac_pq_encode_args *
 
 sac_status sac_pq_encode_amx(sac_stream *s, const struct sac_pq_encode_args *a)
 {
-    struct encode e = encode_of(a, &sac_pq_avx512, tiles_pay(a));
+    struct encode e = encode_of(a, &sac_pq_avx512, sac_pq_encode_tiles_pay(a));
 
     return encode_run(s, &e);
 }

@@ -3,8 +3,7 @@
 #ifndef SACCADE_CPU_PQ_ENCODE_TILES_H
 #define SACCADE_CPU_PQ_ENCODE_TILES_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "kernels/backend.h"
 
 enum {
     SAC_PQ_ENCODE_GROUP = 16, /* rows whose components lie side by side */
@@ -25,6 +24,9 @@ static inline size_t sac_pq_encode_words_size(uint32_t count, uint32_t dsub)
 {
     return (size_t)count * SAC_PQ_ENCODE_STEP * sac_pq_encode_steps(dsub);
 }
+
+/* Whether sac_pq_encode_amx() is for tiles then. */
+bool sac_pq_encode_tiles_pay(const struct sac_pq_encode_args *a);
 
 /* Packs codewords [count][dsub], dsub <= SAC_PQ_ENCODE_DSUB_MAX. */
 void sac_pq_encode_tiles_words(const float *codewords, uint32_t count, uint32_t dsub, uint16_t *words);

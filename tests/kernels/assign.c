@@ -1,6 +1,6 @@
 /* assign finds the same centroids to the bit with every instruction set of AVX-512, though one of them first
- * looks at numbers rounded to bf16: for data that rounds well, badly, or not at all. SACCADE_TEST_SEED=...
- * repeats a run. */
+ * looks at numbers rounded to bf16 (not so for rows of fewer than 16 components, in their hundreds): for data
+ * that rounds well, badly, or not at all. SACCADE_TEST_SEED=... repeats a run. */
 #include "kernels/backend.h"
 #include "tests/kernels/open_device.h"
 

@@ -85,8 +85,16 @@ static const struct kernel_case assign_cases[] = {
     {.n = 97, .dim = 200, .k = 257},
     {.n = 66, .dim = 128, .k = 1000, .flags = CASE_DUPLICATES},
     {.n = 64, .dim = 768, .k = 97, .flags = CASE_INTEGERS},
+    {.n = 255, .dim = 4, .k = 256}, /* short rows, from 256 of them and 64 centroids on */
+    {.n = 256, .dim = 4, .k = 256, .flags = CASE_INTEGERS},
+    {.n = 1025, .dim = 8, .k = 256},
+    {.n = 300, .dim = 15, .k = 128, .flags = CASE_DUPLICATES},
+    {.n = 289, .dim = 1, .k = 64},
+    {.n = 600, .dim = 7, .k = 64, .flags = CASE_NAN | CASE_INTEGERS},
+    {.n = 400, .dim = 6, .k = 512},
     {.n = 20000, .dim = 128, .k = 1024, .flags = CASE_BENCH},
     {.n = 4000, .dim = 768, .k = 1024, .flags = CASE_BENCH},
+    {.n = 32768, .dim = 4, .k = 256, .flags = CASE_BENCH},
 };
 
 static void assign_make(struct kernel_data *data)
@@ -265,7 +273,6 @@ static const struct kernel_case nearest_cases[] = {
     {.n = 300, .dim = 97, .k = 2, .queries = 513, .flags = CASE_NORMS, .dtype = SAC_I8, .distance = IP},
     {.n = 2000, .dim = 20, .k = 10, .queries = 1030, .flags = CASE_NORMS | CASE_INTEGERS},
     {.n = 9000, .dim = 64, .k = 20, .queries = 40, .flags = CASE_NORMS | CASE_DUPLICATES | CASE_LIVE},
-    {.n = 4000, .dim = 128, .k = 5, .queries = 40, .flags = CASE_NORMS | CASE_NAN},
     {.n = 1024, .dim = 128, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 4096, .dim = 768, .k = 32, .queries = 1, .flags = CASE_BENCH},
     {.n = 200000, .dim = 128, .k = 10, .queries = 1, .flags = CASE_BENCH},
