@@ -72,6 +72,8 @@ size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a
 sac_status sac_probe_avx2(sac_stream *s, const struct sac_probe_args *a);
 sac_status sac_probe_avx512(sac_stream *s, const struct sac_probe_args *a);
 sac_status sac_probe_vnni(sac_stream *s, const struct sac_probe_args *a);
+sac_status sac_probe_amx(sac_stream *s, const struct sac_probe_args *a);
+size_t sac_probe_scratch_amx(const sac_device *d, const struct sac_probe_args *a);
 sac_status sac_pq_table_avx2(sac_stream *s, const struct sac_pq_table_args *a);
 sac_status sac_pq_table_avx512(sac_stream *s, const struct sac_pq_table_args *a);
 size_t sac_pq_scan_scratch_cpu(const sac_device *d, const struct sac_pq_scan_args *a);

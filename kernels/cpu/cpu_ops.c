@@ -47,6 +47,10 @@ static void vectors_fill(struct sac_ops *ops, uint32_t features)
     ops->pq_scan = sac_pq_scan_avx512;
     if (features & SAC_CPU_VNNI)
         ops->probe = sac_probe_vnni;
+    if ((features & SAC_CPU_VNNI) && (features & SAC_CPU_AMX)) {
+        ops->probe = sac_probe_amx;
+        ops->probe_scratch = sac_probe_scratch_amx;
+    }
     if (features & SAC_CPU_VBMI)
         ops->pq_scan = sac_pq_scan_vbmi;
     if ((features & SAC_CPU_BF16) && (features & SAC_CPU_AMX)) {

@@ -1,7 +1,9 @@
 /* The lists that each query probes. A query is compared with the lists of the nearest groups, or with all;
  * bisection finds a distance that about as many as are wanted are not beyond (reservoir.h); only those get
- * their exact distance and their order. Queries are tasks of their own and share nothing, so a query gets the
- * same alone or in a batch. Twin: ref/probe.c.
+ * their exact distance and their order. Twin: ref/probe.c.
+ *
+ * A query gets the same alone or in a batch: queries share nothing but, on tiles, the work of the rough
+ * comparisons, whose products are whole numbers (probe_batch.h).
  *
  * A query whose lists hold less than it needs asks again: without its reach, then for twice as many, in the
  * end of all lists.
@@ -10,6 +12,7 @@
  * read 31 KB, which is 1.5 us at the 20 GB/s that a core gets beyond L2. */
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/keys.h"
+#include "kernels/cpu/probe_batch.h"
 #include "kernels/cpu/rough.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/reach.h"
@@ -29,10 +32,19 @@ struct candidates {
     uint32_t full; /* more than this are worth a new bound */
 };
 
+/* Centroids or heads. */
+struct matrix {
+    const float *rows, *norms;
+    const void *rough;
+    const float *distances; /* what the query's rough ones are, where that is known already; or NULL */
+};
+
 struct worker {
     struct candidates lists, groups;
     const void **rows; /* [BLOCK] */
-    struct sac_rough_query rough;
+    struct matrix centroids, heads;
+    struct sac_rough_query rough;   /* where there are rough rows */
+    struct sac_probe_groups chosen; /* where there are groups */
 };
 
 /* The instruction set's ways. */
@@ -46,6 +58,7 @@ struct probe {
     const struct sac_probe_args *args;
     struct ways ways;
     struct worker *workers;
+    struct sac_probe_batch *batch; /* or NULL: every query by itself */
 };
 
 static uint32_t worker_count(const sac_device *d, const struct sac_probe_args *a)
@@ -68,7 +81,8 @@ static size_t candidates_scratch(uint32_t n)
 size_t sac_probe_scratch_cpu(const sac_device *d, const struct sac_probe_args *a)
 {
     size_t each = candidates_scratch(a->nlist) + candidates_scratch(a->group_count) +
-                  sac_scratch_size(BLOCK, sizeof(void *)) + sac_scratch_size(part_count(a), sizeof(int16_t));
+                  sac_scratch_size(BLOCK, sizeof(void *)) + sac_scratch_size(part_count(a), sizeof(int16_t)) +
+                  sac_scratch_size(a->group_count, sizeof(uint32_t));
 
     return sac_scratch_size(d->threads, sizeof(struct worker)) + worker_count(d, a) * each;
 }
@@ -88,18 +102,15 @@ static bool worker_take(sac_stream *s, const struct sac_probe_args *a, struct wo
 {
     if (!candidates_take(s, a->nlist, &w->lists) || !candidates_take(s, a->group_count, &w->groups))
         return false;
+    w->centroids = (struct matrix){a->centroids, a->centroid_norms, a->rough, NULL};
+    w->heads = (struct matrix){a->heads, a->head_norms, a->rough_heads, NULL};
     w->rows = sac_scratch_take(s, BLOCK, sizeof *w->rows);
     w->rough.parts = sac_scratch_take(s, part_count(a), sizeof(int16_t));
-    return w->rows != NULL && w->rough.parts != NULL;
+    w->chosen.groups = sac_scratch_take(s, a->group_count, sizeof *w->chosen.groups);
+    return w->rows != NULL && w->rough.parts != NULL && w->chosen.groups != NULL;
 }
 
 /* ---- comparing -------------------------------------------------------------------------------------- */
-
-/* Centroids or heads. */
-struct matrix {
-    const float *rows, *norms;
-    const void *rough;
-};
 
 /* out[i]: the exact distance to row index[i]. */
 static void exact_distances(const struct probe *p, struct worker *w, const float *query,
@@ -155,12 +166,14 @@ static void prune(const struct probe *p, struct candidates *c)
 static void compare(const struct probe *p, struct worker *w, const float *query, const struct matrix *matrix,
                     uint32_t first, uint32_t end, struct candidates *c)
 {
-    float distance[BLOCK];
+    float block[BLOCK];
 
     for (; first < end; first += BLOCK) {
         uint32_t count = end - first < BLOCK ? end - first : BLOCK;
+        const float *distance = matrix->distances != NULL ? matrix->distances + first : block;
 
-        distances(p, w, query, matrix, first, count, distance);
+        if (matrix->distances == NULL)
+            distances(p, w, query, matrix, first, count, block);
         p->ways.rows->sieve->filter(&c->near, distance, count, first, NULL);
         if (c->near.count > c->full)
             prune(p, c);
@@ -175,69 +188,72 @@ static void sort(const struct probe *p, struct sac_reservoir *r)
     p->ways.sort(r->keys, r->count, r->keys + r->capacity);
 }
 
-/* How many of the nearest groups hold so many lists; their keys are the first. */
-static uint32_t find_groups(const struct probe *p, struct worker *w, const float *query, uint32_t wanted)
+/* Chooses as many of the nearest groups as hold what query q is to look at. */
+static void choose_groups(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
-    const struct matrix heads = {a->heads, a->head_norms, a->rough_heads};
+    struct sac_reservoir *near = &w->groups.near;
+    uint32_t wanted = sac_probe_compared(a->nlist, a->nprobes[q]);
     uint32_t k = (uint32_t)((uint64_t)wanted * a->group_count / a->nlist * 5 / 4) + 4;
 
     for (;; k *= 2) {
-        uint32_t taken = 0, held = 0;
+        uint32_t held = 0;
 
         k = k < a->group_count ? k : a->group_count;
         begin(&w->groups, k);
-        compare(p, w, query, &heads, 0, a->group_count, &w->groups);
+        compare(p, w, a->queries + q * a->dim, &w->heads, 0, a->group_count, &w->groups);
         prune(p, &w->groups);
-        sort(p, &w->groups.near);
-        for (; taken < w->groups.near.count && held < wanted; taken++) {
-            uint32_t group = sac_key_index(w->groups.near.keys[taken]);
+        sort(p, near);
+        for (w->chosen.count = 0; w->chosen.count < near->count && held < wanted; w->chosen.count++) {
+            uint32_t group = sac_key_index(near->keys[w->chosen.count]);
 
+            w->chosen.groups[w->chosen.count] = group;
             held += a->group_first[group + 1] - a->group_first[group];
         }
         if (held >= wanted || k == a->group_count)
-            return taken;
+            return;
     }
 }
 
-/* Has the rough rows of a group brought near, while another one is compared: hardware does not know that they
- * come next, and stops at every page. */
-static void fetch_group(const struct sac_probe_args *a, uint32_t group)
+/* Has the rough rows of a group, or their distances, brought near, while another one is compared: hardware
+ * does not know that they come next, and stops at every page. */
+static void fetch_group(const struct sac_probe_args *a, const struct matrix *m, uint32_t group)
 {
-    size_t row_bytes = a->rough != NULL ? sac_row_bytes(SAC_I8, a->dim) : 0;
-    const char *rows = a->rough;
+    const char *from = m->distances != NULL ? (const char *)m->distances : m->rough;
+    size_t each = m->distances != NULL ? sizeof *m->distances
+                  : m->rough != NULL   ? sac_row_bytes(SAC_I8, a->dim)
+                                       : 0;
 
-    for (size_t at = a->group_first[group] * row_bytes; at < a->group_first[group + 1] * row_bytes;
-         at += SAC_ALIGNMENT)
-        __builtin_prefetch(rows + at);
+    for (size_t at = a->group_first[group] * each; at < a->group_first[group + 1] * each; at += SAC_ALIGNMENT)
+        __builtin_prefetch(from + at);
 }
 
 /* Returns how many lists there were. */
-static uint32_t compare_nearest_groups(const struct probe *p, struct worker *w, size_t q)
+static uint32_t compare_chosen_groups(const struct probe *p, struct worker *w, const float *query)
 {
     const struct sac_probe_args *a = p->args;
-    const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
-    const float *query = a->queries + q * a->dim;
-    uint32_t count = find_groups(p, w, query, sac_probe_compared(a->nlist, a->nprobes[q])), compared = 0;
+    uint32_t compared = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t group = sac_key_index(w->groups.near.keys[i]);
+    for (uint32_t i = 0; i < w->chosen.count; i++) {
+        uint32_t group = w->chosen.groups[i];
         uint32_t first = a->group_first[group], end = a->group_first[group + 1];
 
-        if (i + 1 < count)
-            fetch_group(a, sac_key_index(w->groups.near.keys[i + 1]));
-        compare(p, w, query, &centroids, first, end, &w->lists);
+        if (i + 1 < w->chosen.count)
+            fetch_group(a, &w->centroids, w->chosen.groups[i + 1]);
+        compare(p, w, query, &w->centroids, first, end, &w->lists);
         compared += end - first;
     }
     return compared;
 }
 
-static uint32_t compare_all(const struct probe *p, struct worker *w, size_t q)
+/* Where there are groups, distances are known from the lists of the chosen ones at most. */
+static uint32_t compare_all(const struct probe *p, struct worker *w, const float *query)
 {
     const struct sac_probe_args *a = p->args;
-    const struct matrix centroids = {a->centroids, a->centroid_norms, a->rough};
 
-    compare(p, w, a->queries + q * a->dim, &centroids, 0, a->nlist, &w->lists);
+    if (a->group_count > 0)
+        w->centroids.distances = NULL;
+    compare(p, w, query, &w->centroids, 0, a->nlist, &w->lists);
     return a->nlist;
 }
 
@@ -332,6 +348,7 @@ static void take(const struct sac_probe_args *a, size_t q, const uint64_t *keys,
     a->held[q] = held < UINT32_MAX ? (uint32_t)held : UINT32_MAX;
 }
 
+/* The worker has the query as whole numbers, and its groups. */
 static void probe_query(const struct probe *p, struct worker *w, size_t q)
 {
     const struct sac_probe_args *a = p->args;
@@ -340,13 +357,11 @@ static void probe_query(const struct probe *p, struct worker *w, size_t q)
     bool all = a->group_count == 0;
 
     assert(a->nprobes[q] >= 1 && a->nprobes[q] <= a->width && reach >= 1);
-    if (a->rough != NULL)
-        p->ways.rough->prepare(query, a->dim, &w->rough);
     for (uint32_t k = a->nprobes[q];;) {
         uint32_t compared;
 
         begin(&w->lists, k);
-        compared = all ? compare_all(p, w, q) : compare_nearest_groups(p, w, q);
+        compared = all ? compare_all(p, w, query) : compare_chosen_groups(p, w, query);
         take(a, q, w->lists.near.keys, choose(p, w, query, choose_by), reach);
         if (a->held[q] >= a->needs[q] || (all && k == a->width && isinf(choose_by)))
             return;
@@ -359,18 +374,66 @@ static void probe_query(const struct probe *p, struct worker *w, size_t q)
     }
 }
 
+static void probe_alone(const struct probe *p, struct worker *w, size_t q)
+{
+    const struct sac_probe_args *a = p->args;
+
+    w->heads.distances = w->centroids.distances = NULL;
+    if (a->rough != NULL)
+        p->ways.rough->prepare(a->queries + q * a->dim, a->dim, &w->rough);
+    if (a->group_count > 0)
+        choose_groups(p, w, q);
+    probe_query(p, w, q);
+}
+
 static void probe_task(void *context, uint32_t task, uint32_t worker)
 {
     const struct probe *p = context;
     size_t first = (size_t)task * TASK_QUERIES;
 
     for (size_t q = first; q < first + TASK_QUERIES && q < p->args->query_count; q++)
-        probe_query(p, &p->workers[worker], q);
+        probe_alone(p, &p->workers[worker], q);
 }
 
-static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a, struct ways ways)
+static void probe_block_task(void *context, uint32_t task, uint32_t worker)
 {
-    struct probe p = {.args = a, .ways = ways};
+    const struct probe *p = context;
+    const struct sac_probe_args *a = p->args;
+    struct worker *w = &p->workers[worker];
+    struct sac_probe_block *block = &p->batch->blocks[worker];
+    size_t first = (size_t)task * SAC_ROUGH_QUERIES;
+
+    if (a->query_count - first < SAC_PROBE_BLOCK_LEAST) {
+        for (size_t q = first; q < a->query_count; q++)
+            probe_alone(p, w, q);
+        return;
+    }
+    sac_probe_block_begin(p->batch, p->ways.rough, first, block);
+    for (uint32_t i = 0; i < block->count && a->group_count > 0; i++) {
+        w->heads.distances = block->heads + (size_t)i * a->group_count;
+        w->chosen = block->chosen[i];
+        choose_groups(p, w, first + i);
+        block->chosen[i] = w->chosen;
+    }
+    sac_probe_block_lists(p->batch, block);
+    for (uint32_t i = 0; i < block->count; i++) {
+        w->centroids.distances = block->lists + (size_t)i * a->nlist;
+        w->rough = block->queries[i];
+        w->chosen = block->chosen[i];
+        probe_query(p, w, first + i);
+    }
+}
+
+static uint32_t task_count(size_t queries, uint32_t each)
+{
+    return (uint32_t)((queries + each - 1) / each);
+}
+
+/* batch: for blocks of queries, to be filled in; or NULL. */
+static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a, struct ways ways,
+                            struct sac_probe_batch *batch)
+{
+    struct probe p = {.args = a, .ways = ways, .batch = batch};
     uint32_t workers = worker_count(s->device, a);
 
     if (a->query_count == 0)
@@ -385,10 +448,16 @@ static sac_status probe_run(sac_stream *s, const struct sac_probe_args *a, struc
     for (uint32_t i = 0; i < workers; i++)
         if (!worker_take(s, a, &p.workers[i]))
             return SAC_NO_MEMORY;
-    if (a->query_count <= TASK_QUERIES)
+    if (batch != NULL && !sac_probe_batch_take(s, a, batch))
+        return SAC_NO_MEMORY;
+    if (batch != NULL) {
+        sac_probe_batch_pack(s, batch);
+        sac_parallel_for(s, task_count(a->query_count, SAC_ROUGH_QUERIES), probe_block_task, &p);
+    } else if (a->query_count <= TASK_QUERIES) {
         probe_task(&p, 0, 0);
-    else
-        sac_parallel_for(s, (uint32_t)((a->query_count + TASK_QUERIES - 1) / TASK_QUERIES), probe_task, &p);
+    } else {
+        sac_parallel_for(s, task_count(a->query_count, TASK_QUERIES), probe_task, &p);
+    }
     return SAC_OK;
 }
 
@@ -400,15 +469,28 @@ static void sort_avx2(uint64_t *keys, size_t n, uint64_t *work)
 
 sac_status sac_probe_avx2(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, (struct ways){&sac_rows_avx2, &sac_rough_avx2, sort_avx2});
+    return probe_run(s, a, (struct ways){&sac_rows_avx2, &sac_rough_avx2, sort_avx2}, NULL);
 }
 
 sac_status sac_probe_avx512(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_avx512, sac_keys_sort_avx512});
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_avx512, sac_keys_sort_avx512}, NULL);
 }
 
 sac_status sac_probe_vnni(sac_stream *s, const struct sac_probe_args *a)
 {
-    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_vnni, sac_keys_sort_avx512});
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_vnni, sac_keys_sort_avx512}, NULL);
+}
+
+sac_status sac_probe_amx(sac_stream *s, const struct sac_probe_args *a)
+{
+    struct sac_probe_batch batch;
+
+    return probe_run(s, a, (struct ways){&sac_rows_avx512, &sac_rough_vnni, sac_keys_sort_avx512},
+                     sac_probe_batch_pays(s->device, a) ? &batch : NULL);
+}
+
+size_t sac_probe_scratch_amx(const sac_device *d, const struct sac_probe_args *a)
+{
+    return sac_probe_scratch_cpu(d, a) + (sac_probe_batch_pays(d, a) ? sac_probe_batch_scratch(d, a) : 0);
 }

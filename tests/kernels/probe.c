@@ -10,14 +10,14 @@
 
 #include <cmocka.h>
 
-enum { LISTS = 1500, DIM = 5, GROUPS = 30, QUERIES = 100, WIDTH = 1200 };
+enum { LISTS = 1500, DIM = 67, ROUGH = 4 + 68, GROUPS = 30, QUERIES = 100, WIDTH = 1200 };
 
 static const char *const isas[] = {NULL, "base", "avx2", "avx512core", "avx512"};
 
 /* An index of its own memory, in which every list holds ten entries and every query wants ten lists. */
 struct world {
     float centroids[LISTS * DIM], norms[LISTS], heads[GROUPS * DIM], head_norms[GROUPS];
-    unsigned char rough[LISTS * 12 + SAC_ROUGH_SPARE], rough_heads[GROUPS * 12 + SAC_ROUGH_SPARE];
+    unsigned char rough[LISTS * ROUGH + SAC_ROUGH_SPARE], rough_heads[GROUPS * ROUGH + SAC_ROUGH_SPARE];
     sac_list lists[LISTS];
     uint32_t group_first[GROUPS + 1];
     float queries[QUERIES * DIM], reaches[QUERIES];
@@ -217,8 +217,8 @@ static void a_query_gets_the_same_alone_and_in_a_batch(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof isas / sizeof isas[0]; i++)
-        for (uint32_t way = 0; way < 8; way++) {
-            struct world *w = world_open(isas[i], 1 + way / 4 * 2), *batch = malloc(sizeof *batch);
+        for (uint32_t way = 0; way < 12; way++) {
+            struct world *w = world_open(isas[i], 1 + way / 4), *batch = malloc(sizeof *batch);
             uint64_t seed = 3;
 
             for (uint32_t x = 0; x < LISTS * DIM; x++)
