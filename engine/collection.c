@@ -26,7 +26,8 @@ struct sac_live *sac_live_hold(const sac_collection *collection)
 
     pthread_mutex_lock(&c->live_lock);
     live = c->live;
-    live->holders++;
+    if (live != NULL)
+        live->holders++;
     pthread_mutex_unlock(&c->live_lock);
     return live;
 }
@@ -68,39 +69,54 @@ size_t sac_collection_chunk(const sac_collection *c)
     return CHUNK_BYTES / (params_of(c)->dim * sizeof(float)); /* at least 512 */
 }
 
+/* Room for twice as many rows. */
+static sac_status grow_rows(const sac_collection *c, uint64_t **rows, size_t *capacity, sac_error *err)
+{
+    sac_device *host = sac_device_host(c->device);
+    void *more;
+    sac_status st = sac_host_alloc(host, *capacity, 2 * sizeof **rows, &more, err);
+
+    if (st != SAC_OK)
+        return st;
+    memcpy(more, *rows, *capacity * sizeof **rows);
+    sac_host_free(host, *rows);
+    *rows = more;
+    *capacity *= 2;
+    return SAC_OK;
+}
+
 sac_status sac_collection_rows(const sac_collection *c, uint64_t **rows, size_t *count, sac_error *err)
 {
-    size_t capacity = 1024, n = 0, got;
-    uint64_t *all = malloc(capacity * sizeof *all);
+    size_t capacity = sac_collection_count(c) + 1024, n = 0, got = 0;
+    void *all;
     sac_store_view view;
-    sac_status st;
+    sac_status st = sac_host_alloc(sac_device_host(c->device), capacity, sizeof **rows, &all, err);
 
-    *rows = NULL;
+    *rows = all;
     *count = 0;
     do {
-        if (n == capacity) {
-            uint64_t *more = realloc(all, 2 * capacity * sizeof *all);
-
-            capacity *= 2;
-            if (more == NULL)
-                free(all);
-            all = more;
-        }
-        if (all == NULL)
-            return sac_fail(err, SAC_NO_MEMORY, "no memory for a list of %zu rows", capacity);
-        st = sac_store_view_open(c->store, &view, err);
+        if (st == SAC_OK && n == capacity)
+            st = grow_rows(c, rows, &capacity, err);
         if (st == SAC_OK)
-            st = sac_store_rows(&view, n > 0 ? all[n - 1] : 0, capacity - n, all + n, &got, err);
+            st = sac_store_view_open(c->store, &view, err);
+        if (st != SAC_OK)
+            break;
+        st = sac_store_rows(&view, n > 0 ? (*rows)[n - 1] : 0, capacity - n, *rows + n, &got, err);
         sac_store_view_close(&view);
-        if (st != SAC_OK) {
-            free(all);
-            return st;
-        }
-        n += got;
-    } while (got > 0);
-    *rows = all;
+        n += st == SAC_OK ? got : 0;
+    } while (st == SAC_OK && got > 0);
+    if (st != SAC_OK) {
+        sac_collection_rows_free(c, *rows);
+        *rows = NULL;
+        return st;
+    }
     *count = n;
     return SAC_OK;
+}
+
+void sac_collection_rows_free(const sac_collection *c, uint64_t *rows)
+{
+    sac_host_free(sac_device_host(c->device), rows);
 }
 
 sac_status sac_collection_vectors(const sac_collection *c, const uint64_t *rows, size_t n, uint64_t *kept,
@@ -181,11 +197,11 @@ static sac_status add_missing(const sac_collection *c, sac_index *index, uint64_
                               sac_progress_meter *meter, sac_error *err)
 {
     size_t chunk = sac_collection_chunk(c);
-    float *vectors = malloc((count < chunk ? count : chunk) * params_of(c)->dim * sizeof *vectors);
-    sac_status st = SAC_OK;
+    sac_device *host = sac_device_host(c->device);
+    void *vectors;
+    sac_status st =
+        sac_host_alloc(host, count < chunk ? count : chunk, params_of(c)->dim * sizeof(float), &vectors, err);
 
-    if (vectors == NULL)
-        return sac_fail(err, SAC_NO_MEMORY, "no memory to fill the index");
     for (size_t done = 0; done < count && st == SAC_OK; done += chunk) {
         size_t n = count - done < chunk ? count - done : chunk, found;
 
@@ -195,7 +211,7 @@ static sac_status add_missing(const sac_collection *c, sac_index *index, uint64_
         if (st == SAC_OK && !sac_progress_step(meter, done + n, 0))
             st = sac_fail(err, SAC_CANCELLED, "stopped on request while vectors were added");
     }
-    free(vectors);
+    sac_host_free(host, vectors);
     return st;
 }
 
@@ -215,7 +231,7 @@ sac_status sac_collection_catch_up(const sac_collection *c, sac_index *index, sa
     sac_progress_begin(&meter, progress, context, "add", missing);
     if (st == SAC_OK && missing > 0)
         st = add_missing(c, index, rows, missing, &meter, err);
-    free(rows);
+    sac_collection_rows_free(c, rows);
     if (changed != NULL)
         *changed = missing + removed;
     return st;
@@ -234,12 +250,15 @@ static sac_status make_flat(const sac_collection *c, sac_index **out, sac_error 
     return sac_index_create(c->device, &params, out, err);
 }
 
-/* The checkpoint where it serves, else an empty Flat index; then whatever the store has besides. */
-static sac_status open_index(sac_collection *c, sac_error *err)
+/* The checkpoint where it serves, else an empty Flat index; then whatever the store has besides. Where there
+ * is no checkpoint and nobody is waiting, none. */
+static sac_status open_index(sac_collection *c, bool later, sac_error *err)
 {
     sac_index *index;
     sac_status st = sac_collection_load(c, &index, err);
 
+    if (st == SAC_NOT_FOUND && later)
+        return SAC_OK;
     if (st == SAC_CORRUPT || st == SAC_VERSION_MISMATCH)
         c->checkpoint_refused = true;
     if (st == SAC_CORRUPT || st == SAC_VERSION_MISMATCH || st == SAC_NOT_FOUND)
@@ -254,7 +273,25 @@ static sac_status open_index(sac_collection *c, sac_error *err)
     return st;
 }
 
-sac_status sac_collection_open(sac_device *device, const char *path, bool writable, sac_collection **out,
+sac_status sac_live_need(const sac_collection *collection, struct sac_live **out, sac_error *err)
+{
+    sac_collection *c = (sac_collection *)(uintptr_t)collection;
+    sac_status st = SAC_OK;
+
+    *out = sac_live_hold(c);
+    if (*out != NULL)
+        return SAC_OK;
+    pthread_mutex_lock(&c->write_lock);
+    *out = sac_live_hold(c);
+    if (*out == NULL)
+        st = open_index(c, false, err);
+    if (*out == NULL && st == SAC_OK)
+        *out = sac_live_hold(c);
+    pthread_mutex_unlock(&c->write_lock);
+    return st;
+}
+
+sac_status sac_collection_open(sac_device *device, const char *path, sac_open_mode mode, sac_collection **out,
                                sac_error *err)
 {
     sac_collection *c = calloc(1, sizeof *c);
@@ -264,7 +301,7 @@ sac_status sac_collection_open(sac_device *device, const char *path, bool writab
     if (c == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory to open %s", path);
     c->device = device;
-    c->writable = writable;
+    c->writable = mode != SAC_OPEN_READ;
     pthread_mutex_init(&c->build_lock, NULL);
     pthread_mutex_init(&c->write_lock, NULL);
     pthread_mutex_init(&c->live_lock, NULL);
@@ -272,9 +309,9 @@ sac_status sac_collection_open(sac_device *device, const char *path, bool writab
     if (c->path == NULL)
         st = sac_fail(err, SAC_NO_MEMORY, "no memory to open %s", path);
     if (st == SAC_OK)
-        st = sac_store_open(path, writable, &c->store, err);
+        st = sac_store_open(path, c->writable, &c->store, err);
     if (st == SAC_OK)
-        st = open_index(c, err);
+        st = open_index(c, mode == SAC_OPEN_FILL, err);
     if (st != SAC_OK) {
         sac_collection_close(c);
         return st;

@@ -14,7 +14,9 @@
  * all but the unluckiest searches wait for no commit.
  *
  * Until it is built, a collection's index is Flat: exact, and in need of no training. A build fills a new
- * index beside the live one; searches hold the one they began with, and the last to leave closes it.
+ * index beside the live one; searches hold the one they began with, and the last to leave closes it. Opened
+ * to be filled (SAC_OPEN_FILL), a collection that was never built has no live index before it is searched:
+ * what it would hold is in the store.
  *
  * Locks, in the order in which they are taken: build_lock, write_lock, the database's lock, live_lock.
  */
@@ -47,11 +49,11 @@ struct sac_collection {
     pthread_mutex_t write_lock; /* writers, checkpoints, the last steps of a build */
     size_t unsaved;             /* changes of the index since its checkpoint; under write_lock */
     pthread_mutex_t live_lock;
-    struct sac_live *live;
+    struct sac_live *live; /* NULL: none yet; never again once there was one */
 };
 
 /* Opens the collection in a folder; the caller fills in `database`. */
-sac_status sac_collection_open(sac_device *device, const char *path, bool writable, sac_collection **out,
+sac_status sac_collection_open(sac_device *device, const char *path, sac_open_mode mode, sac_collection **out,
                                sac_error *err);
 /* Saves the checkpoint first where the next opening would have much to catch up with. */
 void sac_collection_close(sac_collection *collection);
@@ -63,8 +65,11 @@ sac_status sac_collection_usable(const sac_collection *collection, sac_error *er
 sac_status sac_collection_check_encoder(const sac_collection *collection, const sac_encoder *encoder,
                                         sac_error *err);
 
-/* The index of now; to be let go of. */
+/* The index of now, to be let go of; NULL: none yet. */
 struct sac_live *sac_live_hold(const sac_collection *collection);
+/* The same, derived where there is none yet; not for a thread that is the first to look and holds write_lock.
+ */
+sac_status sac_live_need(const sac_collection *collection, struct sac_live **out, sac_error *err);
 void sac_live_release(const sac_collection *collection, struct sac_live *live);
 /* Puts another index in the place of the live one, which its last user closes. */
 sac_status sac_live_swap(sac_collection *collection, sac_index *index, sac_error *err);
@@ -74,9 +79,10 @@ sac_status sac_live_swap(sac_collection *collection, sac_index *index, sac_error
  * write_lock: then the two are equal afterwards. */
 sac_status sac_collection_catch_up(const sac_collection *collection, sac_index *index,
                                    sac_progress_fn progress, void *context, size_t *changed, sac_error *err);
-/* All rows of the store, ascending; freed with free(). */
+/* All rows of the store, ascending; freed with sac_collection_rows_free(). */
 sac_status sac_collection_rows(const sac_collection *collection, uint64_t **rows, size_t *count,
                                sac_error *err);
+void sac_collection_rows_free(const sac_collection *collection, uint64_t *rows);
 /* Reads the vectors of up to n rows; those that are gone are skipped. Writes the ones read to `kept` (which
  * may be `rows`) and their number to *count. */
 sac_status sac_collection_vectors(const sac_collection *collection, const uint64_t *rows, size_t n,
@@ -87,7 +93,8 @@ size_t sac_collection_chunk(const sac_collection *collection);
 /* The index as it was saved last, which may be behind the store. SAC_NOT_FOUND where none was saved,
  * SAC_CORRUPT and SAC_VERSION_MISMATCH where it is of no use. */
 sac_status sac_collection_load(const sac_collection *collection, sac_index **out, sac_error *err);
-/* Saves the checkpoint; the caller holds write_lock. */
+/* Saves the checkpoint; the caller holds write_lock. Without a live index there is nothing to save: what has
+ * none is derived as Flat, from the store. */
 sac_status sac_collection_save(sac_collection *collection, sac_error *err);
 
 #endif

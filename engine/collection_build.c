@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Vectors that training is shown: they have to fit beside two indexes, and a few hundred for each centroid
- * say all there is to learn. */
+/* Vectors that training is shown where the index has a memory of its own. */
 #define SAMPLE_BYTES_MAX ((size_t)256 << 20)
 
 enum {
@@ -16,24 +15,32 @@ enum {
     ROUND_ROWS = 1000, /* or until one finds so few changes that the last may let the writers wait */
 };
 
-/* A sample of the stored vectors, [*n][dim]; freed with free(). */
-static sac_status draw_sample(const sac_collection *c, uint64_t *rows, size_t count, float **out, size_t *n,
+/* How many vectors training is shown of `count`: those that it makes use of and has memory for, or, on a
+ * device, so many that it can choose. */
+static sac_status sample_size(const sac_collection *c, const sac_index_spec *spec, size_t count, size_t *n,
                               sac_error *err)
 {
+    uint32_t dim = sac_store_params(c->store)->dim;
+    size_t most = SAMPLE_BYTES_MAX / (dim * sizeof(float));
+
+    if (sac_device_host_visible(c->device) && spec->nlist > 0)
+        return sac_plan_sample(c->device, spec, dim, count, 1, n, err);
+    *n = most < count ? most : count;
+    return SAC_OK;
+}
+
+/* A sample of the stored vectors: [*n][dim] of `want` that are drawn and not gone meanwhile. */
+static sac_status draw_sample(const sac_collection *c, const uint64_t *rows, size_t count, size_t want,
+                              float *vectors, size_t *n, sac_error *err)
+{
     size_t dim = sac_store_params(c->store)->dim, chunk = sac_collection_chunk(c);
-    size_t most = SAMPLE_BYTES_MAX / (dim * sizeof(float)), want = count < most ? count : most;
     sac_random random = {SEED};
     uint64_t *sample = calloc(want + 1, sizeof *sample);
-    float *vectors = malloc((want + 1) * dim * sizeof *vectors);
     sac_status st = SAC_OK;
 
-    *out = NULL;
     *n = 0;
-    if (sample == NULL || vectors == NULL) {
-        free(sample);
-        free(vectors);
+    if (sample == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory for a sample of %zu vectors to train on", want);
-    }
     sac_random_sample(&random, count, want, sample);
     for (size_t i = 0; i < want; i++)
         sample[i] = rows[sample[i]];
@@ -44,28 +51,31 @@ static sac_status draw_sample(const sac_collection *c, uint64_t *rows, size_t co
         *n += found;
     }
     free(sample);
-    if (st != SAC_OK) {
-        free(vectors);
-        return st;
-    }
-    *out = vectors;
-    return SAC_OK;
+    return st;
 }
 
-static sac_status train(const sac_collection *c, sac_index *index, sac_progress_fn progress, void *context,
-                        sac_error *err)
+static sac_status train(const sac_collection *c, sac_index *index, sac_index_spec spec,
+                        sac_progress_fn progress, void *context, sac_error *err)
 {
+    uint32_t dim = sac_store_params(c->store)->dim;
+    sac_device *host = sac_device_host(c->device);
+    void *sample = NULL;
     uint64_t *rows;
-    float *sample = NULL;
-    size_t count, n = 0;
+    size_t count, want = 0, n = 0;
     sac_status st = sac_collection_rows(c, &rows, &count, err);
 
+    if (spec.automatic)
+        sac_index_spec_choose(count, count, dim, &spec);
     if (st == SAC_OK)
-        st = draw_sample(c, rows, count, &sample, &n, err);
+        st = sample_size(c, &spec, count, &want, err);
+    if (st == SAC_OK)
+        st = sac_host_alloc(host, want, dim * sizeof(float), &sample, err);
+    if (st == SAC_OK)
+        st = draw_sample(c, rows, count, want, sample, &n, err);
+    sac_collection_rows_free(c, rows);
     if (st == SAC_OK)
         st = sac_index_train(index, n, sample, count, progress, context, err);
-    free(sample);
-    free(rows);
+    sac_host_free(host, sample);
     return st;
 }
 
@@ -74,6 +84,7 @@ static sac_status make_index(const sac_collection *c, const char *spec, sac_prog
                              void *context, sac_index **out, sac_error *err)
 {
     sac_index_params params;
+    sac_index_spec kind;
     size_t changed = SIZE_MAX;
     sac_status st;
 
@@ -83,11 +94,13 @@ static sac_status make_index(const sac_collection *c, const char *spec, sac_prog
     params.spec = spec != NULL ? spec : sac_store_params(c->store)->spec;
     params.seed = SEED;
     *out = NULL;
-    st = sac_plan_check(c->device, &params, sac_collection_count(c), err);
+    st = sac_index_spec_parse(params.spec, params.dim, &kind, err);
+    if (st == SAC_OK)
+        st = sac_plan_check(c->device, &kind, params.dim, sac_collection_count(c), 0, err);
     if (st == SAC_OK)
         st = sac_index_create(c->device, &params, out, err);
     if (st == SAC_OK && !sac_index_trained(*out))
-        st = train(c, *out, progress, context, err);
+        st = train(c, *out, kind, progress, context, err);
     if (st == SAC_OK)
         st = sac_collection_catch_up(c, *out, progress, context, NULL, err);
     if (st == SAC_OK)

@@ -40,7 +40,7 @@ sac_status sac_collection_save(sac_collection *c, sac_error *err)
 
     if (st == SAC_OK)
         st = sac_collection_usable(c, err);
-    if (st == SAC_OK)
+    if (st == SAC_OK && c->live != NULL)
         st = sac_index_save(c->live->index, path, false, err);
     if (st == SAC_OK)
         c->unsaved = 0;

@@ -110,6 +110,13 @@ void sac_collection_stats(const sac_collection *c, sac_collection_info *out)
         .read_only = sac_store_failed(c->store),
         .checkpoint_refused = c->checkpoint_refused,
     };
+    if (live == NULL) {
+        out->index = (sac_index_info){.dim = sac_store_params(c->store)->dim,
+                                      .metric = sac_store_params(c->store)->metric,
+                                      .spec = "Flat",
+                                      .trained = true};
+        return;
+    }
     sac_index_describe(live->index, &out->index);
     sac_live_release(c, live);
 }
@@ -117,8 +124,9 @@ void sac_collection_stats(const sac_collection *c, sac_collection_info *out)
 size_t sac_collection_recall_curve(const sac_collection *c, sac_recall_point *points, size_t capacity)
 {
     struct sac_live *live = sac_live_hold(c);
-    size_t n = sac_index_recall_curve(live->index, points, capacity);
+    size_t n = live != NULL ? sac_index_recall_curve(live->index, points, capacity) : 0;
 
-    sac_live_release(c, live);
+    if (live != NULL)
+        sac_live_release(c, live);
     return n;
 }

@@ -113,10 +113,13 @@ static sac_status resolve_query(struct search *search, const sac_store_view *vie
 static sac_status look(struct search *search, sac_query *queries, size_t n, sac_store_view *view,
                        sac_error *err)
 {
-    struct sac_live *live = sac_live_hold(search->collection);
-    sac_status st = search->rows == NULL ? sac_index_search(live->index, queries, n, err)
-                                         : sac_index_search_rows(live->index, queries, n, search->rows, err);
+    struct sac_live *live;
+    sac_status st = sac_live_need(search->collection, &live, err);
 
+    if (st != SAC_OK)
+        return st;
+    st = search->rows == NULL ? sac_index_search(live->index, queries, n, err)
+                              : sac_index_search_rows(live->index, queries, n, search->rows, err);
     sac_live_release(search->collection, live);
     return st == SAC_OK ? sac_store_view_open(search->collection->store, view, err) : st;
 }

@@ -36,11 +36,11 @@ static sac_status fill_transaction(sac_collection *c, struct put *put, sac_error
 /* The order is that of collection.h: index, commit, index. */
 static sac_status put_once(sac_collection *c, struct put *put, sac_error *err)
 {
-    sac_index *index = c->live->index; /* only changes under write_lock */
+    sac_index *index = c->live != NULL ? c->live->index : NULL; /* only changes under write_lock */
     sac_status st = fill_transaction(c, put, err);
     bool added = false;
 
-    if (st == SAC_OK) {
+    if (st == SAC_OK && index != NULL) {
         st = sac_index_add(index, put->n, put->vectors, put->rows, NULL, NULL, err);
         added = st == SAC_OK;
     }
@@ -49,7 +49,7 @@ static sac_status put_once(sac_collection *c, struct put *put, sac_error *err)
     if (st == SAC_OK) {
         c->unsaved += put->n;
         /* Were this to fail, searches would go on to leave the old rows out. */
-        if (put->old_count > 0)
+        if (index != NULL && put->old_count > 0)
             sac_index_delete(index, put->old_count, put->old, NULL, NULL);
         return SAC_OK;
     }
@@ -124,7 +124,7 @@ static sac_status delete_once(sac_collection *c, const sac_id *ids, size_t n, ui
     if (st == SAC_OK && *count > 0)
         st = sac_store_commit(c->store, err);
     sac_store_abort(c->store); /* nothing to do after a commit */
-    if (st == SAC_OK && *count > 0)
+    if (st == SAC_OK && *count > 0 && c->live != NULL)
         sac_index_delete(c->live->index, *count, rows, NULL, NULL);
     if (st == SAC_OK)
         c->unsaved += *count;

@@ -157,7 +157,7 @@ static sac_status open_writable(sac_database *db, sac_open_mode mode, sac_error 
     char file[SAC_PATH_MAX];
     sac_status st = sac_path_join(file, db->path, FORMAT_FILE, err);
 
-    if (st == SAC_OK && mode == SAC_OPEN_CREATE && access(file, F_OK) != 0 && !is_empty_folder(db->path))
+    if (st == SAC_OK && mode >= SAC_OPEN_CREATE && access(file, F_OK) != 0 && !is_empty_folder(db->path))
         st = sac_fail(err, SAC_INVALID_ARGUMENT,
                       "%s holds other files and is no saccade database: choose an empty or a new folder",
                       db->path);
@@ -174,7 +174,7 @@ static sac_status open_writable(sac_database *db, sac_open_mode mode, sac_error 
 
 static sac_status open_at(sac_database *db, const char *path, sac_open_mode mode, sac_error *err)
 {
-    sac_status st = mode == SAC_OPEN_CREATE ? sac_folder_make(path, err) : SAC_OK;
+    sac_status st = mode >= SAC_OPEN_CREATE ? sac_folder_make(path, err) : SAC_OK;
 
     if (st != SAC_OK)
         return st;
@@ -216,7 +216,7 @@ sac_status sac_database_open(sac_device *device, const char *path, sac_open_mode
     if (db == NULL)
         return sac_fail(err, SAC_NO_MEMORY, "no memory to open %s", path);
     db->device = device;
-    db->writable = mode != SAC_OPEN_READ;
+    db->mode = mode;
     db->lock_fd = -1;
     pthread_mutex_init(&db->lock, NULL);
     pthread_cond_init(&db->opened, NULL);

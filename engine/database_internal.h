@@ -30,7 +30,7 @@ struct sac_database_entry {
 struct sac_database {
     sac_device *device;
     char *path, *collections;
-    bool writable;
+    sac_open_mode mode;
     int lock_fd;         /* -1: a reader */
     dev_t device_number; /* of the folder, */
     ino_t inode;

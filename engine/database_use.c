@@ -161,7 +161,7 @@ static sac_status open_entry(sac_database *db, const char *path, struct sac_data
     entry->next = db->entries;
     db->entries = entry;
     pthread_mutex_unlock(&db->lock);
-    st = sac_collection_open(db->device, path, db->writable, &collection, err);
+    st = sac_collection_open(db->device, path, db->mode, &collection, err);
     pthread_mutex_lock(&db->lock);
     if (st == SAC_OK) {
         collection->database = db;
@@ -297,8 +297,9 @@ static sac_status create_folder(sac_database *db, const char *name, const char *
 
 static sac_status check_writable(const sac_database *db, sac_error *err)
 {
-    return db->writable ? SAC_OK
-                        : sac_fail(err, SAC_READ_ONLY, "the database %s was opened for reading", db->path);
+    return db->mode != SAC_OPEN_READ
+               ? SAC_OK
+               : sac_fail(err, SAC_READ_ONLY, "the database %s was opened for reading", db->path);
 }
 
 sac_status sac_database_create(sac_database *db, const char *name, const sac_collection_params *params,

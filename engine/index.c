@@ -1,5 +1,6 @@
 #include "engine/index_state.h"
 
+#include "engine/plan.h"
 #include "engine/progress.h"
 #include "engine/rabitq.h"
 #include "engine/random.h"
@@ -216,19 +217,22 @@ static sac_status draw_sample(const sac_index *index, sac_workspace *ws, size_t 
     return st == SAC_OK ? sac_span_push(ws, out) : st;
 }
 
-/* Rows to learn from: as many as are of use, and as a quarter of a device's own memory holds twice. */
-static size_t sample_limit(const sac_index *index, const sac_index_spec *spec)
+/* Rows to learn from: as many as are of use, and as there is memory for: of a device's own, a quarter, which
+ * holds them twice. */
+static sac_status sample_limit(const sac_index *index, const sac_index_spec *spec, size_t n, size_t *rows,
+                               sac_error *err)
 {
     size_t most = sac_ivf_train_max(spec), least = sac_ivf_train_min(spec);
     sac_device_memory memory;
     uint64_t held;
 
     if (sac_device_host_visible(index->device))
-        return most;
+        return sac_plan_sample(index->device, spec, index->dim, n, 0, rows, err);
     sac_device_memory_describe(index->device, &memory);
     held = memory.budget / 4 / (2 * index->dim * sizeof(float));
     most = held < most ? (size_t)held : most;
-    return most > least ? most : least;
+    *rows = most > least ? most : least;
+    return SAC_OK;
 }
 
 static void close_all(const sac_index *index, sac_ivf **ivfs)
@@ -245,9 +249,11 @@ static sac_status train_ivf(sac_index *index, const sac_team *team, const sac_in
 {
     sac_workspace *ws = team->ws[0];
     sac_span sample;
-    size_t count;
-    sac_status st = draw_sample(index, ws, n, vectors, sample_limit(index, spec), &sample, &count);
+    size_t most, count;
+    sac_status st = sample_limit(index, spec, n, &most, ws->err);
 
+    if (st == SAC_OK)
+        st = draw_sample(index, ws, n, vectors, most, &sample, &count);
     for (uint32_t i = 0; st == SAC_OK && i < team->count; i++)
         st = sac_ivf_open(index->shards[i].device, index->dim, index->metric, spec, &ivfs[i], ws->err);
     if (st == SAC_OK)
@@ -287,6 +293,8 @@ static sac_status train(sac_index *index, size_t n, const float *vectors, size_t
     if (spec.automatic)
         sac_index_spec_choose(expected > n ? expected : n, n, index->dim, &spec);
     st = check_training(index, &spec, n, err);
+    if (st == SAC_OK && sac_device_host_visible(index->device)) /* what else is held may be gone by then */
+        st = sac_plan_check(index->device, &spec, index->dim, expected > n ? expected : n, UINT64_MAX, err);
     if (st == SAC_OK && spec.nlist > 0) {
         sac_progress_begin(&meter, progress, context, "train", sac_ivf_train_steps(&spec));
         st = sac_index_team(index, &team, err);

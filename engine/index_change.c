@@ -1,6 +1,7 @@
 /* Adding and deleting: each shard codes its rows before the lock is taken, then they appear together. */
 #include "engine/index_state.h"
 
+#include "engine/plan.h"
 #include "engine/progress.h"
 
 #include <math.h>
@@ -91,6 +92,15 @@ static sac_status check_addition(const sac_index *index, size_t n, const float *
         st = check_stored(index, vectors + i * index->dim, i, err);
     }
     return st;
+}
+
+/* Whether n more have room: in the host's memory, which has no other place for what it cannot hold. */
+static sac_status check_room(const sac_index *index, size_t n, sac_error *err)
+{
+    if (!sac_device_host_visible(index->device))
+        return SAC_OK;
+    return sac_plan_check(index->device, &index->spec, index->dim, (uint64_t)index->labels.live_count + n,
+                          UINT64_MAX, err);
 }
 
 /* ---- adding ----------------------------------------------------------------------------------------- */
@@ -322,8 +332,10 @@ sac_status sac_index_add(sac_index *index, size_t n, const float *vectors, const
     if (st == SAC_OK) {
         if (!index->trained)
             sac_index_become(index, &flat, none); /* "auto" that nobody trained */
+        st = check_room(index, n, err);
         sac_progress_begin(&meter, progress, context, "add", n);
-        st = add(index, &team, n, vectors, labels, &meter);
+        if (st == SAC_OK)
+            st = add(index, &team, n, vectors, labels, &meter);
         gather_lists(index);
         sac_team_give_back(&team);
     }

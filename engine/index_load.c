@@ -486,7 +486,7 @@ static sac_status load(struct reader *r, sac_device *device, sac_vector_fn fn, v
         return st;
     sac_index_spec_format(&spec, r->header.dim, text, sizeof text);
     params = (sac_index_params){r->header.dim, (sac_metric)r->header.metric, text, r->header.seed};
-    st = sac_plan_check(device, &params, r->header.count, r->err);
+    st = sac_plan_check(device, &spec, r->header.dim, r->header.count, 0, r->err);
     if (st == SAC_OK)
         st = sac_index_create(device, &params, &r->index, r->err);
     if (st == SAC_OK)

@@ -94,10 +94,14 @@ static size_t quantizer_sample(uint32_t nbits)
     return (size_t)SAC_PQ_SAMPLE_PER_CODEWORD << nbits;
 }
 
+size_t sac_ivf_train_residuals(const sac_index_spec *spec)
+{
+    return spec->rabitq ? 0 : quantizer_sample(spec->nbits);
+}
+
 size_t sac_ivf_train_max(const sac_index_spec *spec)
 {
-    size_t coarse = (size_t)COARSE_SAMPLE_PER_LIST * spec->nlist,
-           fine = spec->rabitq ? 0 : quantizer_sample(spec->nbits);
+    size_t coarse = (size_t)COARSE_SAMPLE_PER_LIST * spec->nlist, fine = sac_ivf_train_residuals(spec);
 
     return coarse > fine ? coarse : fine;
 }

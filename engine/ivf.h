@@ -44,6 +44,8 @@ void sac_ivf_close(sac_ivf *ivf); /* NULL is allowed */
 /* Rows that training needs at least, and how many it makes use of. */
 size_t sac_ivf_train_min(const sac_index_spec *spec);
 size_t sac_ivf_train_max(const sac_index_spec *spec);
+/* Of these, the ones whose residuals the codes are learnt from. */
+size_t sac_ivf_train_residuals(const sac_index_spec *spec);
 /* Steps by which the meter advances. */
 uint64_t sac_ivf_train_steps(const sac_index_spec *spec);
 

@@ -239,21 +239,23 @@ sac_status sac_measurement_most(const sac_measurement *m, uint32_t *most)
     return st;
 }
 
-/* The candidates that a shard has for the queries, nearest first by their codes. */
-static sac_status scan_on(const sac_measurement *m, uint32_t shard, uint32_t nprobe, sac_shard_found *found,
-                          uint32_t *stride)
+/* The candidates that a shard has for queries first .. first + n - 1, nearest first by their codes. */
+static sac_status scan_on(const sac_measurement *m, uint32_t shard, uint32_t first, uint32_t n,
+                          uint32_t nprobe, sac_shard_found *found, uint32_t *stride)
 {
+    size_t skipped = (size_t)first * m->index->dim, bytes = (size_t)n * m->index->dim * sizeof(float);
+    sac_span x = {(float *)m->x[shard].device + skipped, (float *)m->x[shard].host + skipped, bytes};
     const sac_ivf *ivf = m->index->shards[shard].ivf;
     sac_workspace *ws = m->team->ws[shard];
-    sac_ivf_query *queries = sac_workspace_host(ws, m->n, sizeof *queries);
+    sac_ivf_query *queries = sac_workspace_host(ws, n, sizeof *queries);
     sac_ivf_batch batch;
     sac_status st;
 
     if (queries == NULL)
         return sac_workspace_failure(ws);
-    for (uint32_t q = 0; q < m->n; q++)
+    for (uint32_t q = 0; q < n; q++)
         queries[q] = (sac_ivf_query){.nprobe = nprobe, .depth = SAC_MEASURED_CANDIDATES};
-    st = sac_ivf_prepare(ivf, ws, m->n, &m->x[shard], queries, 1, &batch);
+    st = sac_ivf_prepare(ivf, ws, n, &x, queries, 1, &batch);
     *found = (sac_shard_found){batch.distance, batch.slot};
     *stride = batch.stride;
     return st == SAC_OK ? sac_ivf_submit(ivf, ws, &batch) : st;
@@ -279,7 +281,7 @@ static void take_candidates(sac_measurement *m, uint32_t q, const uint32_t *slot
 }
 
 /* Every shard re-ranks as many candidates as are asked for, so a search finds no less than is found here. */
-sac_status sac_measurement_scan(sac_measurement *m, uint32_t nprobe)
+static sac_status scan_some(sac_measurement *m, uint32_t first, uint32_t n, uint32_t nprobe)
 {
     sac_workspace_mark marks[SAC_SHARDS_MAX] = {{0}};
     sac_shard_found found[SAC_SHARDS_MAX] = {{0}};
@@ -290,12 +292,31 @@ sac_status sac_measurement_scan(sac_measurement *m, uint32_t nprobe)
     for (uint32_t s = 0; s < m->team->count; s++)
         marks[s] = sac_workspace_save(m->team->ws[s]);
     for (uint32_t s = 0; st == SAC_OK && s < m->team->count; s++)
-        st = scan_on(m, s, nprobe, &found[s], &stride);
+        st = scan_on(m, s, first, n, nprobe, &found[s], &stride);
     if (st == SAC_OK)
-        st = collect(m, m->n, stride, found, &slots);
-    for (uint32_t q = 0; st == SAC_OK && q < m->n; q++)
-        take_candidates(m, q, (const uint32_t *)slots.host + (size_t)q * stride);
+        st = collect(m, n, stride, found, &slots);
+    for (uint32_t q = 0; st == SAC_OK && q < n; q++)
+        take_candidates(m, first + q, (const uint32_t *)slots.host + (size_t)q * stride);
     for (uint32_t s = 0; s < m->team->count; s++)
         sac_workspace_restore(m->team->ws[s], marks[s]);
+    return st;
+}
+
+sac_status sac_measurement_scan(sac_measurement *m, uint32_t nprobe)
+{
+    uint32_t together = m->n, done = 0;
+    sac_status st = SAC_OK;
+
+    while (st == SAC_OK && done < m->n) {
+        uint32_t n = m->n - done < together ? m->n - done : together;
+
+        st = scan_some(m, done, n, nprobe);
+        if (st == SAC_OK)
+            done += n;
+        else if (st == SAC_DEVICE_MEMORY && n > QUERIES_MIN) { /* again, with half as many */
+            together = n / 2;
+            st = SAC_OK;
+        }
+    }
     return st;
 }

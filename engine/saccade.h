@@ -401,6 +401,9 @@ typedef enum sac_open_mode {
     SAC_OPEN_READ,
     SAC_OPEN_WRITE,  /* the one writer of the directory: SAC_BUSY where another process is */
     SAC_OPEN_CREATE, /* the same, and the directory is made if it is not there */
+    /* The same, for a program that takes in and builds: a collection of which no checkpoint was saved gets no
+     * index, and its vectors no memory, until it is built or searched. */
+    SAC_OPEN_FILL,
 } sac_open_mode;
 
 /* Opens a directory of collections. Every collection that is there is opened when it is first asked for, and

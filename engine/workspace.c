@@ -6,7 +6,7 @@
 
 enum { DEVICE, HOST };
 #define BLOCK_BYTES ((size_t)64 << 10) /* of a block at least */
-/* What a search should get by with: bounded by caches on the CPU, by the budget on a GPU. */
+/* What a search should get by with: bounded by the budget, and on the CPU by caches. */
 #define SHARE_BYTES ((size_t)64 << 20)
 #define SHARE_OF_BUDGET 16u
 
@@ -49,12 +49,12 @@ static sac_status block_make(sac_device *device, const size_t bytes[2], sac_work
 
 void sac_workspace_pool_init(sac_workspace_pool *pool, sac_device *device)
 {
-    *pool = (sac_workspace_pool){.device = device, .share = SHARE_BYTES};
-    if (!sac_device_host_visible(device)) {
-        sac_device_memory memory;
-        sac_device_memory_describe(device, &memory);
-        pool->share = (size_t)(memory.budget / SHARE_OF_BUDGET);
-    }
+    sac_device_memory memory;
+
+    sac_device_memory_describe(device, &memory);
+    *pool = (sac_workspace_pool){.device = device, .share = (size_t)(memory.budget / SHARE_OF_BUDGET)};
+    if (sac_device_host_visible(device) && pool->share > SHARE_BYTES)
+        pool->share = SHARE_BYTES;
     pthread_mutex_init(&pool->lock, NULL);
 }
 

@@ -79,6 +79,7 @@ struct sac_device {
     uint32_t features; /* enum sac_cpu_feature on the CPU, else 0 */
     uint32_t threads;
     sac_parallel *parallel; /* ref and cpu */
+    uint64_t memory, used;  /* ref and cpu: bytes that may be taken, 0: any; and that are (__atomic) */
     char description[320];
     int lost;             /* read and set with __atomic builtins: this header is read by C++ too */
     char lost_reason[96]; /* written before lost is set, under idle_lock */

@@ -121,11 +121,17 @@ void sac_buffer_free(sac_device *device, void *buffer)
 sac_status sac_host_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err)
 {
     size_t bytes;
+    sac_status st;
 
     *out = NULL;
     if (__builtin_mul_overflow(count, size, &bytes))
         return sac_fail(err, SAC_NO_MEMORY, "%zu times %zu bytes are beyond any memory", count, size);
-    return bytes > 0 ? device->backend->host_alloc(device, bytes, out, err) : SAC_OK;
+    if (bytes == 0)
+        return SAC_OK;
+    st = device->backend->host_alloc(device, bytes, out, err);
+    if (st == SAC_DEVICE_MEMORY && sac_device_idle_close(device))
+        st = device->backend->host_alloc(device, bytes, out, err);
+    return st;
 }
 
 void sac_host_free(sac_device *device, void *memory)
@@ -187,6 +193,8 @@ sac_status sac_stream_reserve(sac_stream *stream, size_t scratch_bytes, sac_erro
     if (stream->scratch != NULL && scratch_bytes <= stream->scratch_bytes)
         return SAC_OK;
     st = stream->device->backend->stream_scratch(stream, arena_size(scratch_bytes), err);
+    if (st == SAC_DEVICE_MEMORY && sac_device_idle_close(stream->device))
+        st = stream->device->backend->stream_scratch(stream, arena_size(scratch_bytes), err);
     if (st == SAC_OK)
         stream->scratch_used = 0;
     return st;

@@ -44,6 +44,10 @@ typedef struct sac_device_options {
     /* Bytes of a GPU's memory to use at most; 0: what is free when it is opened, less a reserve of a
      * twentieth. */
     uint64_t memory;
+    /* Bytes of this machine's memory to use at most, where the CPU does the work: for indexes, for building
+     * and searching them, for models; 8 MiB and a sixteenth of it are left to what nobody counts. What it has
+     * no room for is refused, where that can be told before it begins. 0: no limit. */
+    uint64_t host_memory;
 } sac_device_options;
 
 /* Fills the defaults: "auto", and 0 for the rest. */
@@ -62,7 +66,7 @@ const char *sac_device_describe(const sac_device *device);
 uint32_t sac_device_threads(const sac_device *device);
 
 /* The memory that indexes and searches live in; of several devices, the first one's. On the CPU budget is
- * what the machine has, and used is 0. */
+ * what host_memory leaves; without a limit it is what the machine has, and used is 0: nothing is counted. */
 typedef struct sac_device_memory {
     uint64_t budget; /* bytes that may be used */
     uint64_t used;   /* bytes in use through this handle */
@@ -100,7 +104,8 @@ sac_status sac_buffer_alloc(sac_device *device, size_t count, size_t size, void 
 void sac_buffer_free(sac_device *device, void *buffer); /* NULL is allowed */
 
 /* The same in the host's memory, where host and device reach it through one pointer: for staging (copies to
- * and from it run beside the host), and for what does not fit on the device. Errors: SAC_NO_MEMORY. */
+ * and from it run beside the host), and for what does not fit on the device. Errors: SAC_NO_MEMORY;
+ * SAC_DEVICE_MEMORY where a limit on the host's memory leaves no room. */
 sac_status sac_host_alloc(sac_device *device, size_t count, size_t size, void **out, sac_error *err);
 void sac_host_free(sac_device *device, void *memory); /* NULL is allowed */
 

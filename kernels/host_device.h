@@ -5,8 +5,9 @@
 
 #include "kernels/backend.h"
 
-/* A device with its threads (`threads`, 0: one per core) and without a table. */
-sac_status sac_host_device_make(uint32_t threads, sac_device **out, sac_error *err);
+/* A device with its threads (`threads`, 0: one per core), its limit of memory (0: none), and without a
+ * table. */
+sac_status sac_host_device_make(uint32_t threads, uint64_t memory, sac_device **out, sac_error *err);
 void sac_host_device_close(sac_device *device);
 
 void sac_host_device_memory(const sac_device *device, sac_device_memory *out);

@@ -17,6 +17,9 @@ sac_status sac_inputs_collect(struct sac_inputs *inputs, char **operands, size_t
                               const char *files_from, sac_error *err);
 void sac_inputs_free(struct sac_inputs *inputs);
 
+/* Rows of vector files. */
+sac_status sac_build_count(const struct sac_inputs *files, uint64_t *total, sac_error *err);
+
 /* Puts the rows of vector files into a collection under the ids id_base, id_base + 1, ... over all files, as
  * sac_ingest() does with pictures: whole batches are committed, a row that is there with the same vector is
  * skipped, one that cannot be stored (NaN, zero length for cosine) goes on the error list. */

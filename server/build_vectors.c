@@ -98,7 +98,7 @@ static sac_status load_file(struct load *l, const char *path, uint64_t id, uint6
     return st;
 }
 
-static sac_status count_rows(const struct sac_inputs *files, uint64_t *total, sac_error *err)
+sac_status sac_build_count(const struct sac_inputs *files, uint64_t *total, sac_error *err)
 {
     *total = 0;
     for (size_t i = 0; i < files->count; i++) {
@@ -132,7 +132,7 @@ sac_status sac_build_vectors(sac_collection *collection, const struct sac_inputs
     sac_collection_params made;
     double began = sac_clock();
     uint64_t total;
-    sac_status st = count_rows(files, &total, err);
+    sac_status st = sac_build_count(files, &total, err);
 
     *result = (sac_ingest_result){0};
     if (st != SAC_OK)

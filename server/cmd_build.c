@@ -4,6 +4,7 @@
 #include "server/local.h"
 #include "server/progress_bar.h"
 
+#include "engine/plan.h"
 #include "engine/vector_file.h"
 
 #include <ftw.h>
@@ -126,7 +127,7 @@ static sac_status check_collection(struct build *b)
 
 static sac_status open_collection(struct build *b)
 {
-    sac_status st = sac_local_open_database(&b->local, SAC_OPEN_CREATE, b->err);
+    sac_status st = sac_local_open_database(&b->local, SAC_OPEN_FILL, b->err);
 
     if (st != SAC_OK)
         return st;
@@ -171,10 +172,31 @@ static bool needs_training(const struct build *b)
     return info.index.nlist == 0 || b->result.stored >= info.count / 5;
 }
 
+/* Vectors are counted before they are taken in: an index that will have no room is refused at once. */
+static sac_status check_room(const struct build *b)
+{
+    uint64_t count = sac_collection_count(b->local.collection), coming;
+    sac_collection_params made;
+    sac_index_spec spec;
+    sac_status st;
+
+    if (!b->inputs.vectors || b->no_index)
+        return SAC_OK;
+    sac_collection_describe(b->local.collection, &made);
+    st = sac_build_count(&b->inputs, &coming, b->err);
+    if (st == SAC_OK)
+        st = sac_index_spec_parse(b->spec_given ? b->spec : made.spec, made.dim, &spec, b->err);
+    if (st == SAC_OK)
+        st = sac_plan_check(b->local.device, &spec, made.dim, count > coming ? count : coming, 0, b->err);
+    return st;
+}
+
 static sac_status work(struct build *b)
 {
-    sac_status st = take_in(b);
+    sac_status st = check_room(b);
 
+    if (st == SAC_OK)
+        st = take_in(b);
     if (st == SAC_OK && needs_training(b))
         return sac_collection_build(b->local.collection, b->spec_given ? b->spec : NULL, sac_bar_show,
                                     &b->bar, b->err);
@@ -360,6 +382,7 @@ static int build(const struct sac_command *command, int argc, char **argv)
         sac_option_device(&b.local),
         sac_option_require_gpu(&b.local),
         sac_option_device_memory(&b.local),
+        sac_option_memory(&b.local),
         sac_option_threads(&b.local),
     };
     struct sac_arguments a = {

@@ -139,6 +139,7 @@ static int parse(const struct sac_command *command, int argc, char **argv, struc
         sac_option_device(&local),
         sac_option_require_gpu(&local),
         sac_option_device_memory(&local),
+        sac_option_memory(&local),
         sac_option_threads(&local),
         {.name = "decode-threads",
          .type = SAC_OPTION_U32,

@@ -124,6 +124,20 @@ struct sac_option sac_option_device_memory(struct sac_local *local)
     };
 }
 
+struct sac_option sac_option_memory(struct sac_local *local)
+{
+    return (struct sac_option){
+        .name = "memory",
+        .type = SAC_OPTION_BYTES,
+        .value = &local->device_options.host_memory,
+        .argument = "BYTES",
+        .help = "of this machine's to use at most: for indexes, and to build and search them. What does not "
+                "fit is refused before it begins; what can do with less takes less",
+        .fallback = "no limit",
+        .variable = "SACCADE_DEVICE__HOST_MEMORY",
+    };
+}
+
 struct sac_option sac_option_threads(struct sac_local *local)
 {
     return (struct sac_option){

@@ -32,6 +32,7 @@ struct sac_option sac_option_precision(struct sac_local *local);
 struct sac_option sac_option_device(struct sac_local *local);
 struct sac_option sac_option_require_gpu(struct sac_local *local);
 struct sac_option sac_option_device_memory(struct sac_local *local);
+struct sac_option sac_option_memory(struct sac_local *local);
 struct sac_option sac_option_threads(struct sac_local *local);
 
 sac_status sac_local_open_device(struct sac_local *local, sac_error *err);

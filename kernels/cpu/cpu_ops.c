@@ -122,7 +122,7 @@ static sac_status cpu_open(const sac_device_options *options, uint32_t ordinal, 
     (void)ordinal;
     (void)share;
     if (st == SAC_OK)
-        st = sac_host_device_make(options->threads, &device, err);
+        st = sac_host_device_make(options->threads, options->host_memory, &device, err);
     if (st != SAC_OK)
         return st;
     device->features = features;

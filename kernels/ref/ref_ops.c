@@ -55,9 +55,8 @@ static sac_status ref_open(const sac_device_options *options, uint32_t ordinal, 
                            sac_device **out, sac_error *err)
 {
     sac_device *device;
-    sac_status st = sac_host_device_make(1, &device, err);
+    sac_status st = sac_host_device_make(1, options->host_memory, &device, err);
 
-    (void)options;
     (void)ordinal;
     (void)share;
     if (st != SAC_OK)

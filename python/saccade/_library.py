@@ -29,6 +29,7 @@ class DeviceOptions(ctypes.Structure):
         ("isa", c_char_p),
         ("require_gpu", c_bool),
         ("memory", c_uint64),
+        ("host_memory", c_uint64),
     ]
 
 

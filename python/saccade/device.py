@@ -11,7 +11,7 @@ from . import _library
 
 
 class Memory(NamedTuple):
-    """Bytes that may be used, and that are in use through one device: 0 on the CPU."""
+    """Bytes that may be used, and that are in use through one device: on a CPU without a limit, 0."""
 
     budget: int
     used: int
@@ -26,6 +26,9 @@ class Device:
     isa: the most that may be used of "avx512", "avx2" or "base"; None: $SACCADE_CPU__ISA, else all there is.
     require_gpu: "auto" fails, saying why there is no GPU, instead of taking the CPU.
     memory: bytes of each GPU to use at most; 0: what is free when it is opened, less a twentieth.
+    host_memory: bytes of this machine's memory to use at most where the CPU does the work: for indexes, for building
+        and searching them, for models; 0: no limit. NumPy's arrays are not counted. What has no room raises
+        DeviceMemory, before it begins where that can be told.
 
     Raises InvalidArgument for an unknown name, Unsupported where no such device is here.
     """
@@ -38,15 +41,17 @@ class Device:
         *,
         require_gpu: bool = False,
         memory: int = 0,
+        host_memory: int = 0,
     ) -> None:
-        if threads < 0 or memory < 0:
-            raise ValueError(f"threads and memory: 0 or more wanted, got {threads} and {memory}")
+        for name_of, value in (("threads", threads), ("memory", memory), ("host_memory", host_memory)):
+            if value < 0:
+                raise ValueError(f"{name_of}: 0 or more wanted, got {value}")
         library = _library.load()
         options = _library.DeviceOptions()
         library.sac_device_options_init(options)
         options.name, options.threads = name.encode(), threads
         options.isa = None if isa is None else isa.encode()
-        options.require_gpu, options.memory = require_gpu, memory
+        options.require_gpu, options.memory, options.host_memory = require_gpu, memory, host_memory
         handle = ctypes.c_void_p()
         _library.check("sac_device_open", options, ctypes.byref(handle))
         self.handle = handle

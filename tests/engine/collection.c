@@ -36,7 +36,7 @@ static int close_device(void **state)
     return 0;
 }
 
-static void open_collection(sac_metric metric)
+static void open_collection_to(sac_open_mode mode, sac_metric metric)
 {
     sac_collection_params params;
     sac_error err = {0};
@@ -44,10 +44,15 @@ static void open_collection(sac_metric metric)
     sac_collection_params_init(&params);
     params.dim = DIM;
     params.metric = metric;
-    if (sac_database_open(device, folder, SAC_OPEN_CREATE, &db, &err) != SAC_OK ||
+    if (sac_database_open(device, folder, mode, &db, &err) != SAC_OK ||
         sac_database_create(db, "c", &params, &err) != SAC_OK ||
         sac_collection_acquire(db, "c", &collection, &err) != SAC_OK)
         fail_msg("%s", err.text);
+}
+
+static void open_collection(sac_metric metric)
+{
+    open_collection_to(SAC_OPEN_CREATE, metric);
 }
 
 static void close_collection(void)
@@ -267,6 +272,51 @@ static void hits_carry_what_is_asked_for(void **state)
             assert_memory_equal(got->vector, vector, sizeof vector);
         sac_results_free(results);
     }
+}
+
+static uint64_t indexed(void)
+{
+    sac_collection_info info;
+
+    sac_collection_stats(collection, &info);
+    return info.index.count;
+}
+
+/* Filling takes memory for no index; the first search makes one, and what follows enters it. */
+static void what_is_opened_to_be_filled_has_no_index_before_it_is_searched(void **state)
+{
+    sac_collection_info info;
+
+    (void)state;
+    close_collection();
+    open_collection_to(SAC_OPEN_FILL, SAC_METRIC_L2);
+    put_range(0, 50);
+    assert_int_equal(put(7, 1007), SAC_OK);
+    assert_int_equal(sac_collection_delete(collection, &(sac_id){.number = 8}, 1, NULL, NULL), SAC_OK);
+    sac_collection_stats(collection, &info);
+    assert_int_equal(info.count, 49);
+    assert_int_equal(info.index.count, 0);
+    assert_string_equal(info.index.spec, "Flat");
+    assert_int_equal(sac_collection_recall_curve(collection, NULL, 0), 0);
+    assert_int_equal(sac_collection_checkpoint(collection, NULL), SAC_OK); /* there is nothing to save */
+    assert_int_equal(find(1007), 7);
+    assert_true(find(8) != 8);
+    assert_int_equal(indexed(), 49);
+    assert_int_equal(put(60, 60), SAC_OK);
+    assert_int_equal(find(60), 60);
+    assert_int_equal(indexed(), 50);
+    close_collection();
+    open_collection_to(SAC_OPEN_FILL, SAC_METRIC_L2);
+    assert_int_equal(indexed(), 0);
+    put_range(100, 900);
+    assert_int_equal(sac_collection_build(collection, "IVF8,PQ4x4", NULL, NULL, NULL), SAC_OK);
+    assert_int_equal(indexed(), 850);
+    assert_int_equal(find(500), 500);
+    close_collection();
+    open_collection_to(SAC_OPEN_FILL, SAC_METRIC_L2); /* a checkpoint is kept up to date */
+    assert_int_equal(indexed(), 850);
+    assert_int_equal(put(901, 901), SAC_OK);
+    assert_int_equal(indexed(), 851);
 }
 
 static void searches_are_checked(void **state)
@@ -724,6 +774,7 @@ int main(void)
         WITH_COLLECTION(one_bad_item_stops_all_of_its_call),
         WITH_COLLECTION(results_ascend_and_ties_go_to_the_smaller_id),
         WITH_COLLECTION(hits_carry_what_is_asked_for),
+        WITH_COLLECTION(what_is_opened_to_be_filled_has_no_index_before_it_is_searched),
         WITH_COLLECTION(searches_are_checked),
         WITH_COLLECTION(items_are_listed_in_order),
         cmocka_unit_test(cosine_refuses_zeros_and_keeps_lengths),

@@ -197,6 +197,48 @@ static void scratch_is_bounded(void **state)
     sac_device_close(device);
 }
 
+/* Of 32 MiB a sixteenth and 8 are left to what is not counted. Arenas that wait to be used are the first to
+ * go. */
+static void a_limit_of_the_hosts_memory_is_kept(void **state)
+{
+    const size_t mib = (size_t)1 << 20;
+    sac_device_options options;
+    sac_device_memory memory;
+    sac_device *device;
+    sac_stream *stream;
+    void *large, *small, *more;
+    sac_error err;
+
+    (void)state;
+    sac_device_options_init(&options);
+    options.name = "cpu";
+    options.host_memory = 32 * mib;
+    assert_int_equal(sac_device_open(&options, &device, NULL), SAC_OK);
+    assert_int_equal(sac_buffer_alloc(device, 17 * mib, 1, &large, NULL), SAC_OK);
+    assert_int_equal(sac_host_alloc(device, 100, 1, &small, NULL), SAC_OK);
+    assert_int_equal((uintptr_t)large % (2 * mib), 0);
+    assert_int_equal((uintptr_t)small % 64, 0);
+    memset(large, 1, 17 * mib);
+    memset(small, 1, 100);
+    sac_device_memory_describe(device, &memory);
+    assert_int_equal(memory.budget, 22 * mib);
+    assert_int_equal(memory.used, 17 * mib + 128);
+    assert_int_equal(sac_buffer_alloc(device, 5 * mib, 1, &more, &err), SAC_DEVICE_MEMORY);
+    assert_non_null(strstr(err.text, "128 are missing"));
+    assert_int_equal(sac_host_alloc(device, 5 * mib, 1, &more, NULL), SAC_DEVICE_MEMORY);
+    assert_null(more);
+    assert_int_equal(sac_stream_borrow(device, 5 * mib, &stream, NULL), SAC_DEVICE_MEMORY);
+    assert_int_equal(sac_stream_borrow(device, 4 * mib, &stream, NULL), SAC_OK);
+    sac_stream_give_back(stream);
+    assert_int_equal(sac_buffer_alloc(device, 3 * mib, 1, &more, NULL), SAC_OK);
+    sac_buffer_free(device, more);
+    sac_host_free(device, small);
+    sac_device_memory_describe(device, &memory);
+    assert_int_equal(memory.used, 17 * mib);
+    sac_buffer_free(device, large);
+    sac_device_close(device);
+}
+
 /* Uploads from memory that is overwritten at once, or page-locked memory that is not, and reads back. */
 static void there_and_back(sac_stream *stream, size_t bytes, bool locked)
 {
@@ -481,6 +523,7 @@ int main(void)
         cmocka_unit_test(every_slot_of_vectors_is_filled),
         cmocka_unit_test(buffers_are_aligned_and_checked),
         cmocka_unit_test(scratch_is_bounded),
+        cmocka_unit_test(a_limit_of_the_hosts_memory_is_kept),
         cmocka_unit_test(copies_go_both_ways),
         cmocka_unit_test(uploads_let_go_of_their_memory),
         cmocka_unit_test(device_memory_is_copied_and_cleared),
