@@ -73,27 +73,36 @@ static sac_status time_both(const sac_index *index, sac_workspace *ws, size_t n,
     return st;
 }
 
-/* Where the two are even, between the last batch that query-major won and the first that list-major won.
- * Nothing is shared where lists meet less than one query each, so no such batch is timed. */
+/* Where the two are even, in queries a list: between the last that query-major won and the first that
+ * list-major won. On a CPU the batch stays as large as it needs to be to leave the caches, and more lists are
+ * probed; then, and elsewhere, more queries come. Nothing is shared where lists meet less than one query
+ * each, so no such batch is timed. */
 static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size_t most, const sac_span *x,
-                                 const sac_ivf_query *queries, float *out)
+                                 sac_ivf_query *queries, float *out)
 {
-    float probed =
-        (float)queries[0].nprobe / (float)sac_index_ivf(index)->nlist; /* queries a list, of one query */
-    double began = sac_clock(), ratio = 2, before; /* 2: of batches too small to be timed */
+    const bool host = sac_device_host_visible(index->device);
+    uint32_t nlist = sac_index_ivf(index)->nlist, typical = queries[0].nprobe, nprobe = typical;
+    double began = sac_clock(), ratio = 2, before, met = 0,
+           met_before; /* 2: of batches too small to be timed */
+    size_t n = host ? BATCH_LEAST_HOST : BATCH_LEAST;
     sac_status st = SAC_OK;
 
-    for (size_t n = sac_device_host_visible(index->device) ? BATCH_LEAST_HOST : BATCH_LEAST; n <= most;
-         n *= 2) {
-        if ((float)n * probed < 1)
+    if (host && nlist / n < typical)
+        nprobe = nlist / n > 1 ? (uint32_t)(nlist / n) : 1;
+    for (; n <= most; n *= nprobe == typical ? 2 : 1, nprobe = nprobe < typical / 2 ? 2 * nprobe : typical) {
+        met_before = met > 0 ? met : (double)n * nprobe / nlist / 2;
+        met = (double)n * nprobe / nlist;
+        if (met < 1)
             continue;
+        for (size_t i = 0; i < n; i++)
+            queries[i].nprobe = nprobe;
         before = ratio;
         st = time_both(index, ws, n, x, queries, &ratio);
         if (st != SAC_OK)
             break;
-        *out = (float)n * probed * sqrtf(2);
-        if (ratio < 1) /* from n/2, where they were even there, to n, where they are here */
-            *out = (float)n * probed * (float)exp2(-log(ratio) / (log(ratio) - log(before)));
+        *out = (float)(met * sqrt(2));
+        if (ratio < 1) /* from where they were even at the latest to where they are here */
+            *out = (float)(met * pow(met_before / met, log(ratio) / (log(ratio) - log(before))));
         if (ratio < 1 || sac_clock() - began > SECONDS_MAX)
             break;
     }
@@ -116,8 +125,8 @@ sac_status sac_index_calibrate(sac_index *index, sac_workspace *ws)
         return SAC_OK;
     crossover = sac_index_ivf(index)->list_major_from;
     typical = sac_recall_curve_pick(&index->curve, SAC_RECALL_DEFAULT, 10, sac_index_ivf(index)->nlist);
-    one =
-        (sac_ivf_query){.nprobe = typical.nprobe, .reach = typical.reach, .depth = typical.depth, .need = 10};
+    /* No reach, which would leave out probes that are counted here. */
+    one = (sac_ivf_query){.nprobe = typical.nprobe, .depth = typical.depth, .need = 10};
     queries = sac_workspace_host(ws, BATCH_MOST, sizeof *queries);
     st = queries == NULL ? sac_workspace_failure(ws) : draw_queries(index, ws, BATCH_MOST, &x);
     for (size_t i = 0; st == SAC_OK && i < BATCH_MOST; i++)

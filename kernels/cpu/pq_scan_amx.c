@@ -4,6 +4,7 @@
  * unit that permutes, whatever the codes' width, so 128 components take 12 cycles a row; a tile instruction
  * takes a cycle for each of its queries, so a (query, row) costs depth / 512 cycles. */
 #include "kernels/cpu/amx.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/pq_scan_tiles.h"
 
 #include <immintrin.h>
@@ -75,7 +76,7 @@ SAC_SPECIALIZE void decode(const struct sac_pq_levels *levels, unsigned char *co
 
         due += step;
         for (; asked < due && asked < end; asked += SAC_ALIGNMENT)
-            __builtin_prefetch(asked);
+            __builtin_prefetch(asked, 0, SAC_PREFETCH_L2);
 #pragma GCC unroll 4
         for (uint32_t n = 0; n < NEIGHBOURS; n++, left--, from += SAC_TILE_VALUES) {
             __m512i table[4];
