@@ -104,6 +104,19 @@ static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_w
         w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
 }
 
+/* What a sample that still wants so many rows will look at after probe p, or NULL: the next probe's page, or,
+ * where it will have enough, the first of the next query. */
+static const void *page_after(const struct sac_pq_scan_args *a, uint32_t q, uint32_t p, uint32_t want)
+{
+    const sac_probe *probes = a->probes + (size_t)q * a->probe_stride;
+
+    if (p + 1 < a->probe_counts[q] && a->pool.lists[probes[p].list].row_count < want)
+        return first_page(&a->pool, probes[p + 1].list);
+    if (q + 1 < a->query_count && a->probe_counts[q + 1] > 0)
+        return first_page(&a->pool, probes[a->probe_stride].list);
+    return NULL;
+}
+
 /* Without it, lists come in no order, and a query would keep most of the first. */
 static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q)
 {
@@ -115,7 +128,7 @@ static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_til
 
     sac_pq_tiles_begin(1);
     for (uint32_t p = 0; p < a->probe_counts[q] && sample.count < want; p++) {
-        const void *next = p + 1 < a->probe_counts[q] ? first_page(&a->pool, probes[p + 1].list) : NULL;
+        const void *next = page_after(a, q, p, want - sample.count);
 
         sample.base = probes[p].base + s->queries[q].levels.constant;
         walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, next, sample_page, &sample);
