@@ -92,7 +92,7 @@ sac_status sac_ivf_append(sac_ivf *ivf, sac_workspace *ws, const sac_ivf_entries
 /* How one query is searched. */
 typedef struct sac_ivf_query {
     uint32_t nprobe; /* lists, 1..nlist */
-    uint32_t depth;  /* candidates to keep, 1..SAC_DEPTH_MAX; rounded up to a multiple of 16 */
+    uint32_t depth;  /* candidates to keep, 1..SAC_DEPTH_MAX */
     uint32_t need;   /* more lists are probed until they hold this many entries */
     /* L2: only lists within this reach are probed (kernels/reach.h), of those at most nprobe; >= 1. 0: no
      * limit, nprobe lists. */

@@ -48,7 +48,7 @@ sac_status sac_ivf_prepare(const sac_ivf *ivf, sac_workspace *ws, size_t n, cons
         setting(out, out->settings.host, NPROBES)[q] =
             queries[q].nprobe < out->width ? queries[q].nprobe : out->width;
         setting(out, out->settings.host, NEEDS)[q] = queries[q].need;
-        setting(out, out->settings.host, DEPTHS)[q] = (queries[q].depth + 15) / 16 * 16;
+        setting(out, out->settings.host, DEPTHS)[q] = queries[q].depth;
         ((float *)setting(out, out->settings.host, REACHES))[q] =
             queries[q].reach > 0 ? queries[q].reach : INFINITY;
     }
