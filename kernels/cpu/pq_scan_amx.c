@@ -25,9 +25,9 @@ static inline __m512i load_codes(const uint8_t *codes)
 
 /* The byte of each of 64 codes whose components are looked up. */
 struct byte {
-    const uint8_t *from;
     __m512i codes;
-    __mmask64 upper; /* their highest bits */
+    const uint8_t *from;
+    __mmask64 upper; /* the codes' highest bits */
 };
 
 static inline void byte_load(struct byte *b, const uint8_t *from)

@@ -94,12 +94,12 @@ static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_w
 {
     struct sample *sample = context;
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
+    const float everything = INFINITY;
     uint64_t mask = filter != NULL ? drop_hidden(filter, page->slots, page->rows) : page->rows, all;
     const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * 2 * s->levels.depth,
                                          &s->queries[sample->query].levels.unit, 1};
 
-    sac_pq_tiles_score(&query, page->decoded, s->levels.depth, page->bias, &(float){INFINITY}, w->scores,
-                       &all);
+    sac_pq_tiles_score(&query, page->decoded, s->levels.depth, page->bias, &everything, w->scores, &all);
     for (; mask != 0; mask &= mask - 1)
         w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
 }
