@@ -23,6 +23,36 @@ static inline void sac_amx_configure(const uint8_t rows[8])
     _tile_loadconfig(&config);
 }
 
+/* The same, all of them whole. */
+static inline void sac_amx_configure_whole(void)
+{
+    const uint8_t rows[8] = {16, 16, 16, 16, 16, 16, 16, 16};
+
+    sac_amx_configure(rows);
+}
+
+/* Tiles 0 to 3: the products of two tiles of 16 x 32 bf16 numbers from a (4, 5) and two from b (6, 7), over
+ * so many steps of two neighbouring tiles each. All tiles are whole. */
+static inline void sac_amx_multiply(const uint16_t *a, const uint16_t *b, uint32_t steps)
+{
+    enum { TILE_NUMBERS = 16 * 32 };
+
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (uint32_t s = 0; s < steps; s++, a += 2 * TILE_NUMBERS, b += 2 * TILE_NUMBERS) {
+        _tile_loadd(4, a, 64);
+        _tile_loadd(6, b, 64);
+        _tile_loadd(7, b + TILE_NUMBERS, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(5, a + TILE_NUMBERS, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
 /* Turns 16 x 16 words over. */
 static inline void sac_amx_transpose(__m512i r[16])
 {

@@ -82,33 +82,12 @@ void sac_assign_tiles_pack(const float *x, uint32_t count, uint32_t dim, const f
 
 void sac_assign_tiles_begin(void)
 {
-    const uint8_t rows[8] = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE};
-
-    sac_amx_configure(rows);
+    sac_amx_configure_whole();
 }
 
 void sac_assign_tiles_end(void)
 {
     _tile_release();
-}
-
-/* Tiles 0 to 3: the products of two tiles of centroids (4, 5) and two of rows (6, 7). */
-static inline void multiply(const uint16_t *centroids, const uint16_t *rows, uint32_t steps)
-{
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (uint32_t s = 0; s < steps; s++, centroids += 2 * TILE_NUMBERS, rows += 2 * TILE_NUMBERS) {
-        _tile_loadd(4, centroids, 64);
-        _tile_loadd(6, rows, 64);
-        _tile_loadd(7, rows + TILE_NUMBERS, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, centroids + TILE_NUMBERS, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
 }
 
 static inline void store(float *sums)
@@ -166,7 +145,7 @@ void sac_assign_tiles_least(const uint16_t *centroids, const float *norms, uint3
         for (uint32_t r = 0; r < row_packs; r++, side = !side) {
             size_t at = (size_t)r * SAC_ASSIGN_PACK;
 
-            multiply(centroids + c * pack, rows + r * pack, steps);
+            sac_amx_multiply(centroids + c * pack, rows + r * pack, steps);
             if (last.sums != NULL)
                 find_least(&last, stride);
             store(sums[side]);

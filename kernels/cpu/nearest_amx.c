@@ -58,9 +58,7 @@ static void pack(const void *const *rows, uint32_t n, uint32_t dim, sac_dtype dt
 
 static void begin(void)
 {
-    const uint8_t rows[8] = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE};
-
-    sac_amx_configure(rows);
+    sac_amx_configure_whole();
 }
 
 static void end(void)
@@ -68,25 +66,11 @@ static void end(void)
     _tile_release();
 }
 
-/* Products of two tiles of queries (4, 5) and two of rows (6, 7). */
 static inline void multiply(const uint16_t *queries, const uint16_t *rows, uint32_t steps, float *out)
 {
     const size_t stride = SAC_FILTER_ROWS * sizeof *out;
 
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (uint32_t s = 0; s < steps; s++, queries += 2 * TILE_NUMBERS, rows += 2 * TILE_NUMBERS) {
-        _tile_loadd(4, queries, 64);
-        _tile_loadd(6, rows, 64);
-        _tile_loadd(7, rows + TILE_NUMBERS, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(5, queries + TILE_NUMBERS, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
+    sac_amx_multiply(queries, rows, steps);
     _tile_stored(0, out, stride);
     _tile_stored(1, out + TILE, stride);
     _tile_stored(2, out + (size_t)TILE * SAC_FILTER_ROWS, stride);

@@ -171,9 +171,7 @@ static void pack_rows(const float *components, uint32_t dsub, uint32_t steps, __
 
 void sac_pq_encode_tiles_begin(void)
 {
-    const uint8_t rows[8] = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE};
-
-    sac_amx_configure(rows);
+    sac_amx_configure_whole();
 }
 
 void sac_pq_encode_tiles_end(void)

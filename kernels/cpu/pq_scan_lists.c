@@ -136,8 +136,6 @@ static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, stru
     if (w->rows == NULL || w->queries == NULL || w->scores == NULL || w->codes == NULL || w->staged == NULL ||
         w->table == NULL || w->distance == NULL || w->keys == NULL)
         return false;
-    memset(w->rows, 0, rows * sizeof *w->rows);
-    memset(w->queries, 0, queries * sizeof *w->queries);
     return true;
 }
 

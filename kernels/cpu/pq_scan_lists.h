@@ -47,7 +47,9 @@ struct sac_tiles_query {
 };
 
 struct sac_tiles_worker {
-    uint8_t *rows;   /* [SAC_TILE_PAGES][depth / 4][SAC_PAGE_ROWS][4] */
+    /* [SAC_TILE_PAGES][depth / 4][SAC_PAGE_ROWS][4]; what pads the depth may be anything: numbers are 0 there
+     */
+    uint8_t *rows;
     int8_t *queries; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][2][depth] */
     float *scores;   /* [SAC_TILE_QUERIES][SAC_PAGE_ROWS] */
     uint8_t *codes;  /* [SAC_TILES_ROWS][code_stride]: of pages from which something is staged */

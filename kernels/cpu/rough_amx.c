@@ -46,9 +46,7 @@ void sac_rough_tiles_pack(const void *rows, uint32_t dim, const struct sac_rough
 
 void sac_rough_tiles_begin(void)
 {
-    const uint8_t rows[8] = {TILE, TILE, TILE, TILE, TILE, TILE, TILE, TILE};
-
-    sac_amx_configure(rows);
+    sac_amx_configure_whole();
 }
 
 void sac_rough_tiles_end(void)
