@@ -1,8 +1,8 @@
 /* Decoding and products of the list-major scan on tiles of 16 x 64 bytes (AMX). Twin: what a table gives in
- * ref/pq_scan.c, within the error that pq_scan_levels.c states. Floors, of a core: a component of a page's
+ * ref/pq_scan.c, within the error that pq_scan_levels.c tells. Floors, of a core: a component of a page's
  * rows takes two permutations of two registers and two that bring neighbours together, 6 cycles of the one
  * unit that permutes, whatever the codes' width, so 128 components take 12 cycles a row; a tile instruction
- * takes a cycle for each of its queries, so a (query, row) costs depth / 512 cycles. */
+ * takes a cycle for each of its queries, so a (query, row) costs depth / 1024 cycles. */
 #include "kernels/cpu/amx.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/pq_scan_tiles.h"
@@ -11,7 +11,6 @@
 
 enum {
     ROWS = 16,     /* of a tile: a quarter of a page */
-    TILES = 2,     /* of rows, multiplied at a time */
     NEIGHBOURS = 4 /* components that lie side by side */
 };
 
@@ -110,46 +109,7 @@ void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *cons
         decode(levels, pages, 1, ahead, ahead_bytes, rows);
 }
 
-/* Turns 16 bytes of 64 codes over: each round mixes a register with the one 8 further on, which moves the
- * highest bit of a byte's register number to the end of its place, and after four the two have changed
- * roles. Register i then holds entries i, i + 16, i + 32 and i + 48. */
-static inline void turn_bytes(__m512i r[SAC_TILE_CODES])
-{
-    for (int round = 0; round < 4; round++) {
-        __m512i t[SAC_TILE_CODES];
-
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
-            t[2 * i] = _mm512_unpacklo_epi8(r[i], r[i + 8]);
-            t[2 * i + 1] = _mm512_unpackhi_epi8(r[i], r[i + 8]);
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < SAC_TILE_CODES; i++)
-            r[i] = t[i];
-    }
-}
-
-void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t stride)
-{
-    for (uint32_t first = 0; first < bytes; first += SAC_TILE_CODES) {
-        __m512i r[SAC_TILE_CODES];
-
-        for (uint32_t i = 0; i < SAC_TILE_CODES; i++)
-            r[i] = first + i < bytes ? _mm512_loadu_si512(codes + (size_t)(first + i) * SAC_PAGE_ROWS)
-                                     : _mm512_setzero_si512();
-        turn_bytes(r);
-        for (uint32_t i = 0; i < SAC_TILE_CODES; i++) {
-            uint8_t *at = to + i * stride + first;
-
-            _mm_store_si128((__m128i *)(void *)at, _mm512_castsi512_si128(r[i]));
-            _mm_store_si128((__m128i *)(void *)(at + 16 * stride), _mm512_extracti32x4_epi32(r[i], 1));
-            _mm_store_si128((__m128i *)(void *)(at + 32 * stride), _mm512_extracti32x4_epi32(r[i], 2));
-            _mm_store_si128((__m128i *)(void *)(at + 48 * stride), _mm512_extracti32x4_epi32(r[i], 3));
-        }
-    }
-}
-
-/* Tiles 0 to 3 hold products, 4 and 5 queries, 6 and 7 rows. */
+/* Tiles 0 to 3 hold products with the quarters of a page, 4 queries, 6 and 7 rows. */
 void sac_pq_tiles_begin(uint32_t query_count)
 {
     uint8_t rows[8];
@@ -164,15 +124,13 @@ void sac_pq_tiles_end(void)
     _tile_release();
 }
 
-/* Products of both parts of the queries' numbers with two tiles of rows. */
 struct products {
-    _Alignas(64) int32_t high[TILES][SAC_TILE_QUERIES][ROWS];
-    int32_t low[TILES][SAC_TILE_QUERIES][ROWS];
+    _Alignas(64) int32_t of[SAC_PAGE_ROWS / ROWS][SAC_TILE_QUERIES][ROWS];
 };
 
-static inline void multiply(const int8_t *parts, const uint8_t *rows, uint32_t depth, struct products *out)
+static inline void multiply(const int8_t *numbers, const uint8_t *rows, uint32_t depth, struct products *out)
 {
-    const size_t line = SAC_PAGE_ROWS * NEIGHBOURS, query = 2 * (size_t)depth;
+    const size_t line = SAC_PAGE_ROWS * NEIGHBOURS, tile = ROWS * NEIGHBOURS;
 
     _tile_zero(0);
     _tile_zero(1);
@@ -181,19 +139,20 @@ static inline void multiply(const int8_t *parts, const uint8_t *rows, uint32_t d
     for (uint32_t d = 0; d < depth; d += SAC_TILE_DEPTH) {
         const uint8_t *from = rows + (size_t)d * SAC_PAGE_ROWS;
 
-        _tile_loadd(4, parts + d, query);
+        _tile_loadd(4, numbers + d, depth);
         _tile_loadd(6, from, line);
-        _tile_loadd(7, from + ROWS * NEIGHBOURS, line);
-        _tile_loadd(5, parts + depth + d, query);
+        _tile_loadd(7, from + tile, line);
         _tile_dpbsud(0, 4, 6);
         _tile_dpbsud(1, 4, 7);
-        _tile_dpbsud(2, 5, 6);
-        _tile_dpbsud(3, 5, 7);
+        _tile_loadd(6, from + 2 * tile, line);
+        _tile_loadd(7, from + 3 * tile, line);
+        _tile_dpbsud(2, 4, 6);
+        _tile_dpbsud(3, 4, 7);
     }
-    _tile_stored(0, out->high[0], sizeof out->high[0][0]);
-    _tile_stored(1, out->high[1], sizeof out->high[0][0]);
-    _tile_stored(2, out->low[0], sizeof out->low[0][0]);
-    _tile_stored(3, out->low[1], sizeof out->low[0][0]);
+    _tile_stored(0, out->of[0], sizeof out->of[0][0]);
+    _tile_stored(1, out->of[1], sizeof out->of[0][0]);
+    _tile_stored(2, out->of[2], sizeof out->of[0][0]);
+    _tile_stored(3, out->of[3], sizeof out->of[0][0]);
 }
 
 void sac_pq_tiles_score(const struct sac_pq_numbers *queries, const uint8_t *rows, uint32_t depth,
@@ -201,24 +160,19 @@ void sac_pq_tiles_score(const struct sac_pq_numbers *queries, const uint8_t *row
 {
     struct products products;
 
-    for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += TILES * ROWS) {
-        multiply(queries->parts, rows + (size_t)row * NEIGHBOURS, depth, &products);
-        for (uint32_t q = 0; q < queries->count; q++) {
-            const __m512 limit = _mm512_set1_ps(limits[q]), unit = _mm512_set1_ps(queries->units[q]);
-            const __m512 high_unit = _mm512_mul_ps(unit, _mm512_set1_ps(SAC_TILE_HIGH));
-            uint64_t mask = 0;
+    multiply(queries->numbers, rows, depth, &products);
+    for (uint32_t q = 0; q < queries->count; q++, scores += SAC_PAGE_ROWS) {
+        const __m512 limit = _mm512_set1_ps(limits[q]), unit = _mm512_set1_ps(queries->units[q]);
+        uint64_t mask = 0;
 
-#pragma GCC unroll 2
-            for (uint32_t t = 0; t < TILES; t++) {
-                __m512 high = _mm512_cvtepi32_ps(_mm512_load_si512(products.high[t][q]));
-                __m512 low = _mm512_cvtepi32_ps(_mm512_load_si512(products.low[t][q]));
-                __m512 score = _mm512_fmadd_ps(high, high_unit, _mm512_loadu_ps(bias + row + t * ROWS));
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < SAC_PAGE_ROWS / ROWS; t++) {
+            __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products.of[t][q]));
+            __m512 score = _mm512_fmadd_ps(product, unit, _mm512_loadu_ps(bias + t * ROWS));
 
-                score = _mm512_fmadd_ps(low, unit, score);
-                _mm512_store_ps(scores + (size_t)q * SAC_PAGE_ROWS + row + t * ROWS, score);
-                mask |= (uint64_t)_mm512_cmp_ps_mask(score, limit, _CMP_NGT_UQ) << t * ROWS;
-            }
-            masks[q] = row == 0 ? mask : masks[q] | mask << row;
+            _mm512_store_ps(scores + t * ROWS, score);
+            mask |= (uint64_t)_mm512_cmp_ps_mask(score, limit, _CMP_NGT_UQ) << t * ROWS;
         }
+        masks[q] = mask;
     }
 }

@@ -2,24 +2,23 @@
  *
  * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes pages
  * to bytes, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
- * beyond its limit. Where `depth` rows of a query have computed distances of at most x, the nearest `depth`
- * have computed distances of at most x + 2 e (pq_scan_levels.c says what e is): that is the limit, and it
- * only falls. What was kept is recomputed in the end in f32 as the twin adds it, so results are the twin's to
- * the bit whatever the order of the tasks.
+ * beyond its limit, the `depth`-th of the distances that it has seen so far. Products are of whole numbers, so
+ * results do not depend on the order of the tasks, nor on what else is in the batch.
  *
  * Threads: any of them may come upon any query. A query's rows have places in one array, taken by adding to a
- * counter; limits are read and lowered as atomic numbers; nobody waits for anybody. A row brings its codes
- * along, because the end of the scan is far from where they were in a cache.
+ * counter; limits are read and lowered as atomic numbers; nobody waits for anybody.
  *
  * A query's first limit comes from the first pages of its nearest lists. From then on a random order of lists
- * brings depth * (1 + ln(rows / depth)) rows at most; a query has room for more, and one that gets too many
- * all the same (equal rows by the thousands) is scanned again by itself.
+ * brings depth * (1 + ln(rows / depth)) rows at most; a query has room for more. One that gets too many
+ * all the same (equal rows by the thousands), and one for which bytes are not fine enough
+ * (pq_scan_levels.c), is scanned by itself in the end.
  *
  * Memory: by query, so a batch that would take more than BATCH_BYTES is done in parts.
  */
 #include "kernels/cpu/pq_scan_lists.h"
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/pq.h"
 #include "kernels/cpu/pq_scan.h"
 #include "kernels/page.h"
 
@@ -69,11 +68,9 @@ static struct sac_tiles_scan scan_of(const sac_device *d, const struct sac_pq_sc
     struct sac_tiles_scan s = {.args = a, .levels = sac_pq_levels_of(&a->pool.pq)};
     size_t each;
 
-    s.code_stride = (s.levels.bytes + SAC_TILE_CODES - 1) / SAC_TILE_CODES * SAC_TILE_CODES;
-    s.found_bytes = s.code_stride + sizeof(struct sac_tiles_found);
     s.capacity = 4 * a->depth_stride + 1024;
-    each = s.capacity * (sizeof(float) + s.found_bytes) + sizeof(struct sac_tiles_query) +
-           2 * s.levels.depth * sizeof *s.numbers + a->probe_stride * sizeof(struct sac_tiles_pair);
+    each = s.capacity * sizeof *s.found + sizeof(struct sac_tiles_query) +
+           s.levels.depth * sizeof *s.numbers + a->probe_stride * sizeof(struct sac_tiles_pair);
     s.batch = BATCH_BYTES / each > 1 ? BATCH_BYTES / each : 1;
     s.batch = s.batch < a->query_count ? s.batch : a->query_count;
     s.again_bytes = sac_pq_scan_scratch_cpu(d, &one);
@@ -92,25 +89,23 @@ static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *
     struct sac_tiles_scan s = scan_of(d, a);
     size_t each =
         sac_scratch_size((size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s.levels.depth, sizeof *s.workers->rows) +
-        sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s.levels.depth,
-                         sizeof *s.workers->queries) +
+        sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.levels.depth,
+                         sizeof *s.workers->numbers) +
         sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
-        sac_scratch_size(SAC_TILES_ROWS, s.code_stride) +
         sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
-        sac_scratch_size(table_count(a), sizeof *s.workers->table) +
         sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
         sac_scratch_size(s.capacity, sizeof *s.workers->keys);
 
     return sac_scratch_size(d->threads, sizeof *s.workers) + d->threads * each +
            sac_scratch_size((size_t)s.levels.components * SAC_TILE_VALUES, sizeof *s.levels.table) +
-           3 * sac_scratch_size(s.levels.components, sizeof(float)) +
+           2 * sac_scratch_size(s.levels.components, sizeof(float)) +
            sac_scratch_size(s.batch, sizeof *s.queries) +
-           sac_scratch_size(s.batch * 2 * s.levels.depth, sizeof *s.numbers) +
-           sac_scratch_size(s.batch * s.capacity, sizeof *s.distance) +
-           sac_scratch_size(s.batch * s.capacity, s.found_bytes) +
+           sac_scratch_size(s.batch * s.levels.depth, sizeof *s.numbers) +
+           sac_scratch_size(s.batch * s.capacity, sizeof *s.found) +
            sac_scratch_size(a->pool.nlist, sizeof *s.cursors) +
            sac_scratch_size(s.batch * a->probe_stride, sizeof *s.pairs) +
-           sac_scratch_size(parts_most(&s), sizeof *s.parts) + sac_scratch_size(s.again_bytes, 1);
+           sac_scratch_size(parts_most(&s), sizeof *s.parts) +
+           sac_scratch_size(table_count(a), sizeof *s.again_table) + sac_scratch_size(s.again_bytes, 1);
 }
 
 size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_args *a)
@@ -122,21 +117,17 @@ size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_arg
 
 static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, struct sac_tiles_worker *w)
 {
-    size_t queries = (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * 2 * s->levels.depth;
+    size_t numbers = (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->levels.depth;
     size_t rows = (size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s->levels.depth;
 
     w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
-    w->queries = sac_scratch_take(stream, queries, sizeof *w->queries);
+    w->numbers = sac_scratch_take(stream, numbers, sizeof *w->numbers);
     w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *w->scores);
-    w->codes = sac_scratch_take(stream, SAC_TILES_ROWS, s->code_stride);
     w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
-    w->table = sac_scratch_take(stream, table_count(s->args), sizeof *w->table);
     w->distance = sac_scratch_take(stream, s->capacity, sizeof *w->distance);
     w->keys = sac_scratch_take(stream, s->capacity, sizeof *w->keys);
-    if (w->rows == NULL || w->queries == NULL || w->scores == NULL || w->codes == NULL || w->staged == NULL ||
-        w->table == NULL || w->distance == NULL || w->keys == NULL)
-        return false;
-    return true;
+    return w->rows != NULL && w->numbers != NULL && w->scores != NULL && w->staged != NULL &&
+           w->distance != NULL && w->keys != NULL;
 }
 
 static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
@@ -148,18 +139,17 @@ static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
         sac_scratch_take(stream, (size_t)s->levels.components * SAC_TILE_VALUES, sizeof *s->levels.table);
     s->levels.offset = sac_scratch_take(stream, s->levels.components, sizeof(float));
     s->levels.step = sac_scratch_take(stream, s->levels.components, sizeof(float));
-    s->levels.lost = sac_scratch_take(stream, s->levels.components, sizeof(float));
     s->queries = sac_scratch_take(stream, s->batch, sizeof *s->queries);
-    s->numbers = sac_scratch_take(stream, s->batch * 2 * s->levels.depth, sizeof *s->numbers);
-    s->distance = sac_scratch_take(stream, s->batch * s->capacity, sizeof *s->distance);
-    s->found = sac_scratch_take(stream, s->batch * s->capacity, s->found_bytes);
+    s->numbers = sac_scratch_take(stream, s->batch * s->levels.depth, sizeof *s->numbers);
+    s->found = sac_scratch_take(stream, s->batch * s->capacity, sizeof *s->found);
     s->cursors = sac_scratch_take(stream, a->pool.nlist, sizeof *s->cursors);
     s->pairs = sac_scratch_take(stream, s->batch * a->probe_stride, sizeof *s->pairs);
     s->parts = sac_scratch_take(stream, parts_most(s), sizeof *s->parts);
+    s->again_table = sac_scratch_take(stream, table_count(a), sizeof *s->again_table);
     s->again = sac_scratch_take(stream, s->again_bytes, 1);
     if (s->workers == NULL || s->levels.table == NULL || s->levels.offset == NULL || s->levels.step == NULL ||
-        s->levels.lost == NULL || s->queries == NULL || s->numbers == NULL || s->distance == NULL ||
-        s->found == NULL || s->cursors == NULL || s->pairs == NULL || s->parts == NULL || s->again == NULL)
+        s->queries == NULL || s->numbers == NULL || s->found == NULL || s->cursors == NULL ||
+        s->pairs == NULL || s->parts == NULL || s->again_table == NULL || s->again == NULL)
         return false;
     for (uint32_t i = 0; i < stream->device->threads; i++)
         if (!worker_take(stream, s, &s->workers[i]))
@@ -238,10 +228,11 @@ static void scan_item(void *context, uint32_t task, uint32_t worker)
 static sac_status scan_again(sac_stream *stream, const struct sac_tiles_scan *s, size_t q)
 {
     sac_stream inner = sac_scratch_stream(stream, s->again, s->again_bytes);
-    float *table = s->workers[0].table;
-    struct sac_pq_scan_args one = one_query(s->args, q, table);
+    const struct sac_pq_scan_args *a = s->args;
+    struct sac_pq_scan_args one = one_query(a, q, s->again_table);
 
-    sac_tiles_table(s, q, table);
+    sac_pq_table_make(&sac_pq_avx512, &a->pool.pq, a->codebook, a->queries + q * s->levels.components,
+                      a->scale, s->again_table);
     return sac_pq_scan_vbmi(&inner, &one);
 }
 

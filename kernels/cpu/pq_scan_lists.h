@@ -26,17 +26,10 @@ struct sac_tiles_part {
     uint32_t first_item; /* of this list's tasks */
 };
 
-/* A row that may be among the nearest: what is kept of it behind its codes. */
-struct sac_tiles_found {
-    float start; /* base + bias */
-    uint32_t slot;
-};
-
-/* The same as long as its codes are near: of a task's query, at a row of the task. */
+/* A row that may be among the nearest of a task's query. */
 struct sac_tiles_staged {
-    struct sac_tiles_found found;
     float distance;
-    uint16_t query, row;
+    uint32_t slot, query;
 };
 
 /* What all threads know of a query; one line of the cache. */
@@ -50,11 +43,9 @@ struct sac_tiles_worker {
     /* [SAC_TILE_PAGES][depth / 4][SAC_PAGE_ROWS][4]; what pads the depth may be anything: numbers are 0 there
      */
     uint8_t *rows;
-    int8_t *queries; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][2][depth] */
+    int8_t *numbers; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][depth] */
     float *scores;   /* [SAC_TILE_QUERIES][SAC_PAGE_ROWS] */
-    uint8_t *codes;  /* [SAC_TILES_ROWS][code_stride]: of pages from which something is staged */
     struct sac_tiles_staged *staged;
-    float *table;    /* [m][2^nbits] */
     float *distance; /* [capacity] */
     uint64_t *keys;  /* [capacity] */
 };
@@ -62,20 +53,18 @@ struct sac_tiles_worker {
 struct sac_tiles_scan {
     const struct sac_pq_scan_args *args; /* of this part of the batch */
     struct sac_pq_levels levels;
-    size_t code_stride; /* bytes of a code, rounded up to SAC_TILE_CODES */
-    size_t found_bytes; /* and what is kept behind it */
-    uint32_t capacity;  /* rows that a query has room for */
-    size_t batch;       /* queries done at a time */
+    uint32_t capacity; /* rows that a query has room for */
+    size_t batch;      /* queries done at a time */
     struct sac_tiles_query *queries;
-    int8_t *numbers;      /* [queries][2][depth] */
-    float *distance;      /* [queries][capacity], computed; NaN where nothing is yet */
-    unsigned char *found; /* [queries][capacity][found_bytes] */
-    uint32_t *cursors;    /* [nlist] */
+    int8_t *numbers;   /* [queries][depth] */
+    uint64_t *found;   /* [queries][capacity], of distance and slot; all ones where nothing is yet */
+    uint32_t *cursors; /* [nlist] */
     struct sac_tiles_pair *pairs;
     struct sac_tiles_part *parts;
     uint32_t part_count;
     struct sac_tiles_worker *workers;
-    unsigned char *again; /* scratch of the scan of one query */
+    float *again_table;   /* [m][2^nbits]: of a query that is scanned by itself */
+    unsigned char *again; /* scratch of that scan */
     size_t again_bytes;
 };
 
@@ -91,12 +80,12 @@ static inline float sac_tiles_limit(const struct sac_tiles_query *query)
 
 void sac_tiles_lower_limit(struct sac_tiles_query *query, float distance);
 
-/* The limit that follows from n computed distances of query q, NaN where there are too few. */
-float sac_tiles_limit_from(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q,
-                           float *distance, uint32_t n);
+/* Lowers the limit of query q by the n distances in w->distance, if those are enough. */
+void sac_tiles_lower_limit_from(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q,
+                                uint32_t n);
 
-/* Lowers the limit of query q by the first n rows that it has kept, whoever found them. What others are just
- * writing may not be seen yet, and the limit is higher. */
+/* The same by the first n rows that it has kept, whoever found them. What others are just writing may not be
+ * seen yet, and the limit is higher. */
 void sac_tiles_refresh_limit(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q,
                              uint32_t n);
 
@@ -109,8 +98,5 @@ void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_
 
 /* Task of a query: results from what it kept, unless that was too much. */
 void sac_tiles_finish_query(void *scan, uint32_t q, uint32_t worker);
-
-/* The twin's table of query q. */
-void sac_tiles_table(const struct sac_tiles_scan *s, size_t q, float *table);
 
 #endif

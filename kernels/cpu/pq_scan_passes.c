@@ -17,12 +17,10 @@ enum {
 
 /* A page of a list: its codes, and what belongs to each of its rows. */
 struct page {
-    const uint8_t *codes;
     const float *bias;
     const uint32_t *slots;
     const uint8_t *decoded;
-    uint64_t rows;  /* those that there are */
-    uint32_t first; /* the first of them, counted from where the walk began */
+    uint64_t rows; /* those that there are */
 };
 
 /* What is done with a page. */
@@ -52,12 +50,10 @@ static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_wor
                             w->rows);
         for (uint32_t p = 0; p < count; p++) {
             uint32_t left = list->row_count - (i + p) * SAC_PAGE_ROWS;
-            struct page page = {pages[p],
-                                sac_page_bias(&pool->pq, pages[p]),
+            struct page page = {sac_page_bias(&pool->pq, pages[p]),
                                 sac_page_slots(&pool->pq, pages[p]),
                                 w->rows + (size_t)p * s->levels.depth * SAC_PAGE_ROWS,
-                                left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1,
-                                (i + p - first) * SAC_PAGE_ROWS};
+                                left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1};
 
             fn(s, w, context, &page);
         }
@@ -96,7 +92,7 @@ static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_w
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
     const float everything = INFINITY;
     uint64_t mask = filter != NULL ? drop_hidden(filter, page->slots, page->rows) : page->rows, all;
-    const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * 2 * s->levels.depth,
+    const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * s->levels.depth,
                                          &s->queries[sample->query].levels.unit, 1};
 
     sac_pq_tiles_score(&query, page->decoded, s->levels.depth, page->bias, &everything, w->scores, &all);
@@ -124,7 +120,6 @@ static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_til
     const sac_probe *probes = a->probes + (size_t)q * a->probe_stride;
     uint32_t want = 2 * a->depths[q] > SAMPLE_ROWS ? 2 * a->depths[q] : SAMPLE_ROWS;
     struct sample sample = {.query = q};
-    float limit;
 
     sac_pq_tiles_begin(1);
     for (uint32_t p = 0; p < a->probe_counts[q] && sample.count < want; p++) {
@@ -134,27 +129,23 @@ static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_til
         walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, next, sample_page, &sample);
     }
     sac_pq_tiles_end();
-    limit = sac_tiles_limit_from(s, w, q, w->distance, sample.count);
-    if (!isnan(limit))
-        s->queries[q].limit = sac_tiles_limit_of(limit);
+    sac_tiles_lower_limit_from(s, w, q, sample.count);
 }
 
 void sac_tiles_start_query(void *context, uint32_t task, uint32_t worker)
 {
     const struct sac_tiles_scan *s = context;
     const struct sac_pq_scan_args *a = s->args;
-    const sac_probe *probes = a->probes + (size_t)task * a->probe_stride;
     struct sac_tiles_query *query = &s->queries[task];
-    float base = 0.0f;
 
     assert(a->depths[task] >= 1 && a->depths[task] <= a->depth_stride);
-    for (uint32_t p = 0; p < a->probe_counts[task]; p++)
-        base = fabsf(probes[p].base) > base ? fabsf(probes[p].base) : base;
-    query->limit = sac_tiles_limit_of(NAN);
-    query->count = 0;
     query->levels = sac_pq_levels_query(&s->levels, a->queries + (size_t)task * s->levels.components,
-                                        a->scale, base, s->numbers + (size_t)task * 2 * s->levels.depth);
-    memset(s->distance + (size_t)task * s->capacity, 0xff, s->capacity * sizeof *s->distance);
+                                        a->scale, s->numbers + (size_t)task * s->levels.depth);
+    query->limit = sac_tiles_limit_of(query->levels.fine ? NAN : -INFINITY);
+    query->count = query->levels.fine ? 0 : s->capacity + 1;
+    if (!query->levels.fine)
+        return;
+    memset(s->found + (size_t)task * s->capacity, 0xff, s->capacity * sizeof *s->found);
     set_first_limit(s, &s->workers[worker], task);
 }
 
@@ -169,15 +160,18 @@ struct slab {
     float units[SAC_TILES_QUERIES], bases[SAC_TILES_QUERIES], limits[SAC_TILES_QUERIES];
 };
 
+/* As little higher as rounding may take a distance that is the limit's. */
 static float score_limit(const struct sac_tiles_scan *s, const struct slab *slab, uint32_t i)
 {
-    return sac_tiles_limit(&s->queries[slab->pairs[i].query]) - slab->bases[i];
+    float limit = sac_tiles_limit(&s->queries[slab->pairs[i].query]), base = slab->bases[i];
+
+    return limit == -INFINITY ? limit : limit - base + 0x1p-22f * (fabsf(limit) + fabsf(base));
 }
 
 static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
                       const struct sac_tiles_pair *pairs, uint32_t count, struct slab *slab)
 {
-    size_t bytes = 2 * (size_t)s->levels.depth;
+    size_t bytes = s->levels.depth;
     uint32_t groups = (count + SAC_TILE_QUERIES - 1) / SAC_TILE_QUERIES;
 
     slab->pairs = pairs;
@@ -188,7 +182,7 @@ static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_wor
     for (uint32_t i = 0; i < count; i++) {
         const struct sac_pq_level_query *levels = &s->queries[pairs[i].query].levels;
 
-        memcpy(w->queries + i * bytes, s->numbers + pairs[i].query * bytes, bytes);
+        memcpy(w->numbers + i * bytes, s->numbers + pairs[i].query * bytes, bytes);
         slab->units[i] = levels->unit;
         slab->bases[i] = pairs[i].base + levels->constant;
         slab->limits[i] = score_limit(s, slab, i);
@@ -201,16 +195,13 @@ static uint32_t places_of(const struct sac_tiles_scan *s, const struct slab *sla
 {
     uint32_t q = slab->pairs[i].query, n = slab->counts[i];
     uint32_t at = __atomic_fetch_add(&s->queries[q].count, n, __ATOMIC_RELAXED);
-    const unsigned char *to;
 
     if (n > s->capacity || at > s->capacity - n) {
         sac_tiles_lower_limit(&s->queries[q], -INFINITY); /* it is scanned again: no more of this */
         return s->capacity;
     }
-    to = s->found + ((size_t)q * s->capacity + at) * s->found_bytes;
-    __builtin_prefetch(s->distance + (size_t)q * s->capacity + at, 1);
-    for (size_t b = 0; b < n * s->found_bytes; b += 64)
-        __builtin_prefetch(to + b, 1);
+    for (uint32_t e = 0; e < n; e += 64 / sizeof *s->found)
+        __builtin_prefetch(s->found + (size_t)q * s->capacity + at + e, 1);
     return at;
 }
 
@@ -235,22 +226,15 @@ static void keep_staged(const struct sac_tiles_scan *s, const struct sac_tiles_w
         places[i] = slab->counts[i] > 0 ? places_of(s, slab, i) : 0;
     for (uint32_t e = 0; e < slab->staged; e++) {
         const struct sac_tiles_staged *staged = &w->staged[e];
-        size_t at = (size_t)slab->pairs[staged->query].query * s->capacity + places[staged->query];
-        const uint8_t *from = w->codes + staged->row * s->code_stride;
-        uint8_t *to = s->found + at * s->found_bytes;
+        uint32_t *place = &places[staged->query];
 
-        if (places[staged->query] == s->capacity)
-            continue;
-        places[staged->query]++;
-        __atomic_store_n((uint32_t *)(void *)(s->distance + at), sac_f32_bits(staged->distance),
-                         __ATOMIC_RELAXED);
-        for (size_t b = 0; b < s->code_stride; b += SAC_TILE_CODES)
-            memcpy(to + b, from + b, SAC_TILE_CODES);
-        memcpy(to + s->code_stride, &staged->found, sizeof staged->found);
+        if (*place < s->capacity)
+            __atomic_store_n(s->found + (size_t)slab->pairs[staged->query].query * s->capacity + (*place)++,
+                             sac_key(staged->distance, staged->slot), __ATOMIC_RELAXED);
     }
     for (uint32_t i = 0; i < slab->count; i++)
         if (slab->counts[i] > 0)
-            follow_limit(s, w, slab, i, places[i] < s->capacity ? places[i] : s->capacity + 1);
+            follow_limit(s, w, slab, i, places[i]);
     slab->staged = 0;
 }
 
@@ -268,10 +252,7 @@ static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_wo
         uint32_t row = (uint32_t)__builtin_ctzll(mask);
 
         w->staged[slab->staged++] =
-            (struct sac_tiles_staged){{pair->base + page->bias[row], page->slots[row]},
-                                      slab->bases[i] + scores[row],
-                                      (uint16_t)i,
-                                      (uint16_t)(page->first + row)};
+            (struct sac_tiles_staged){slab->bases[i] + scores[row], page->slots[row], i};
     }
 }
 
@@ -280,24 +261,18 @@ static void scan_page(const struct sac_tiles_scan *s, const struct sac_tiles_wor
 {
     struct slab *slab = context;
     uint64_t masks[SAC_TILE_QUERIES];
-    bool turned = false;
 
     for (uint32_t first = 0; first < slab->count; first += slab->group) {
         uint32_t n = slab->count - first < slab->group ? slab->count - first : slab->group;
-        const struct sac_pq_numbers queries = {w->queries + (size_t)first * 2 * s->levels.depth,
+        const struct sac_pq_numbers queries = {w->numbers + (size_t)first * s->levels.depth,
                                                slab->units + first, n};
 
         sac_pq_tiles_score(&queries, page->decoded, s->levels.depth, page->bias, slab->limits + first,
                            w->scores, masks);
         for (uint32_t i = 0; i < n; i++) {
             masks[i] &= page->rows;
-            if (masks[i] == 0)
-                continue;
-            if (!turned)
-                sac_pq_tiles_turn(page->codes, s->levels.bytes, w->codes + page->first * s->code_stride,
-                                  s->code_stride);
-            turned = true;
-            stage_rows(s, w, slab, first + i, page, w->scores + (size_t)i * SAC_PAGE_ROWS, masks[i]);
+            if (masks[i] != 0)
+                stage_rows(s, w, slab, first + i, page, w->scores + (size_t)i * SAC_PAGE_ROWS, masks[i]);
         }
         if (slab->staged > SAC_TILES_STAGED / 2)
             keep_staged(s, w, slab);

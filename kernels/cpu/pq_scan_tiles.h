@@ -9,38 +9,32 @@ enum {
     SAC_TILE_QUERIES = 16, /* of a product, at most */
     SAC_TILE_PAGES = 2,    /* decoded at a time, which share the loads of tables */
     SAC_TILE_DEPTH = 64,   /* components that one instruction multiplies */
-    SAC_TILE_CODES = 16,   /* bytes of a code that are turned at a time */
     SAC_TILE_VALUES = 256, /* that a byte of a code may have */
-    SAC_TILE_HIGH = 128,   /* what the high part of a query's number counts */
 };
 
 /* Code words as bytes: component i of a row is about offset[i] + step[i] * level. Whatever the codes' width,
  * each of their bytes stands for the same number of components: of one sub-quantizer, or of two with 4 bits.
  */
 struct sac_pq_levels {
-    uint32_t bytes;              /* of a code */
-    uint32_t width;              /* components of a byte; the last byte may stand for fewer */
-    uint32_t components;         /* in all */
-    uint32_t depth;              /* the same, rounded up to SAC_TILE_DEPTH */
-    uint8_t *table;              /* [components][SAC_TILE_VALUES]: the level for each value of the byte */
-    float *offset, *step, *lost; /* [components]; lost: what a level is off by, at most */
+    uint32_t bytes;       /* of a code */
+    uint32_t width;       /* components of a byte; the last byte may stand for fewer */
+    uint32_t components;  /* in all */
+    uint32_t depth;       /* the same, rounded up to SAC_TILE_DEPTH */
+    uint8_t *table;       /* [components][SAC_TILE_VALUES]: the level for each value of the byte */
+    float *offset, *step; /* [components] */
 };
 
-/* Queries as numbers, each in two parts: high * SAC_TILE_HIGH + low. */
+/* Queries as whole numbers. */
 struct sac_pq_numbers {
-    const int8_t *parts; /* [count][2][depth]: high, low */
-    const float *units;  /* [count] */
-    uint32_t count;      /* 1..SAC_TILE_QUERIES, as begun */
+    const int8_t *numbers; /* [count][depth] */
+    const float *units;    /* [count] */
+    uint32_t count;        /* 1..SAC_TILE_QUERIES, as begun */
 };
 
 /* Decodes 1..SAC_TILE_PAGES pages: rows [count][depth / 4][SAC_PAGE_ROWS][4]. What is beyond the components
  * is left as it is. Meanwhile `ahead_bytes` of what comes next are brought near. */
 void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
                          const void *ahead, size_t ahead_bytes, uint8_t *rows);
-
-/* The codes of a page, entry by entry: to [SAC_PAGE_ROWS][stride], stride being levels->bytes rounded up to
- * SAC_TILE_CODES; what is beyond the codes is 0. */
-void sac_pq_tiles_turn(const uint8_t *codes, uint32_t bytes, uint8_t *to, size_t stride);
 
 /* Around products of 1..SAC_TILE_QUERIES queries, on the thread that multiplies. */
 void sac_pq_tiles_begin(uint32_t query_count);
