@@ -155,24 +155,36 @@ static inline void multiply(const int8_t *numbers, const uint8_t *rows, uint32_t
     _tile_stored(3, out->of[3], sizeof out->of[0][0]);
 }
 
-void sac_pq_tiles_score(const struct sac_pq_numbers *queries, const uint8_t *rows, uint32_t depth,
-                        const float *bias, const float *limits, float *scores, uint64_t *masks)
+static inline uint64_t score_page(const struct products *products, const float *bias, uint32_t q, __m512 unit,
+                                  __m512 limit, float *scores)
 {
-    struct products products;
-
-    multiply(queries->numbers, rows, depth, &products);
-    for (uint32_t q = 0; q < queries->count; q++, scores += SAC_PAGE_ROWS) {
-        const __m512 limit = _mm512_set1_ps(limits[q]), unit = _mm512_set1_ps(queries->units[q]);
-        uint64_t mask = 0;
+    uint64_t mask = 0;
 
 #pragma GCC unroll 4
-        for (uint32_t t = 0; t < SAC_PAGE_ROWS / ROWS; t++) {
-            __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products.of[t][q]));
-            __m512 score = _mm512_fmadd_ps(product, unit, _mm512_loadu_ps(bias + t * ROWS));
+    for (uint32_t t = 0; t < SAC_PAGE_ROWS / ROWS; t++) {
+        __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products->of[t][q]));
+        __m512 score = _mm512_fmadd_ps(product, unit, _mm512_loadu_ps(bias + t * ROWS));
 
-            _mm512_store_ps(scores + t * ROWS, score);
-            mask |= (uint64_t)_mm512_cmp_ps_mask(score, limit, _CMP_NGT_UQ) << t * ROWS;
-        }
-        masks[q] = mask;
+        _mm512_store_ps(scores + t * ROWS, score);
+        mask |= (uint64_t)_mm512_cmp_ps_mask(score, limit, _CMP_NGT_UQ) << t * ROWS;
+    }
+    return mask;
+}
+
+/* All products first: those of a page take no part of what turns the others' into scores. */
+void sac_pq_tiles_score(const struct sac_pq_numbers *queries, uint32_t depth,
+                        const struct sac_tile_page *pages, uint32_t count, const float *limits,
+                        float (*scores)[SAC_TILE_QUERIES][SAC_PAGE_ROWS],
+                        uint64_t (*masks)[SAC_TILE_QUERIES])
+{
+    struct products products[SAC_TILE_PAGES];
+
+    for (uint32_t p = 0; p < count; p++)
+        multiply(queries->numbers, pages[p].decoded, depth, &products[p]);
+    for (uint32_t q = 0; q < queries->count; q++) {
+        const __m512 limit = _mm512_set1_ps(limits[q]), unit = _mm512_set1_ps(queries->units[q]);
+
+        for (uint32_t p = 0; p < count; p++)
+            masks[p][q] = score_page(&products[p], pages[p].bias, q, unit, limit, scores[p][q]);
     }
 }

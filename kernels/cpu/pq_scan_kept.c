@@ -41,11 +41,15 @@ void sac_tiles_finish_query(void *context, uint32_t task, uint32_t worker)
     const struct sac_tiles_scan *s = context;
     const struct sac_pq_scan_args *a = s->args;
     uint64_t *keys = s->found + (size_t)task * s->capacity;
-    uint32_t n = s->queries[task].count, depth = a->depths[task];
+    uint32_t n = 0, count = s->queries[task].count, depth = a->depths[task], limit = s->queries[task].limit;
 
     (void)worker;
-    if (n > s->capacity)
+    if (count > s->capacity)
         return;
+    for (uint32_t i = 0; i < count; i++) {
+        keys[n] = keys[i];
+        n += keys[i] >> 32 <= limit;
+    }
     if (n > depth) {
         sac_keys_select(keys, n, depth);
         n = depth;

@@ -27,6 +27,11 @@
 
 #define BATCH_BYTES ((size_t)128 << 20)
 
+enum {
+    TASK_ITEMS = 64,  /* at most, so that tiles need not be set up for each */
+    TASKS_LEAST = 16, /* of a thread, so that all are done at about the same time */
+};
+
 /* ---- memory ----------------------------------------------------------------------------------------- */
 
 static size_t table_count(const struct sac_pq_scan_args *a)
@@ -91,7 +96,7 @@ static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *
         sac_scratch_size((size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s.levels.depth, sizeof *s.workers->rows) +
         sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.levels.depth,
                          sizeof *s.workers->numbers) +
-        sac_scratch_size(SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *s.workers->scores) +
+        sac_scratch_size(SAC_TILE_PAGES, sizeof *s.workers->scores) +
         sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
         sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
         sac_scratch_size(s.capacity, sizeof *s.workers->keys);
@@ -122,7 +127,7 @@ static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, stru
 
     w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
     w->numbers = sac_scratch_take(stream, numbers, sizeof *w->numbers);
-    w->scores = sac_scratch_take(stream, SAC_TILE_QUERIES * SAC_PAGE_ROWS, sizeof *w->scores);
+    w->scores = sac_scratch_take(stream, SAC_TILE_PAGES, sizeof *w->scores);
     w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
     w->distance = sac_scratch_take(stream, s->capacity, sizeof *w->distance);
     w->keys = sac_scratch_take(stream, s->capacity, sizeof *w->keys);
@@ -172,25 +177,26 @@ static uint32_t items_of(const sac_list *list)
     return (sac_page_count(list->row_count) + SAC_TILES_PAGES - 1) / SAC_TILES_PAGES;
 }
 
-/* Sorts pairs by list; returns the number of tasks. */
-static uint32_t sort_pairs(struct sac_tiles_scan *s)
+/* Sorts pairs by list. */
+static void sort_pairs(struct sac_tiles_scan *s)
 {
     const struct sac_pq_scan_args *a = s->args;
-    uint32_t pair_count = 0, item_count = 0;
+    uint32_t pair_count = 0;
 
     memset(s->cursors, 0, a->pool.nlist * sizeof *s->cursors);
     for (size_t q = 0; q < a->query_count; q++)
         for (uint32_t p = 0; p < a->probe_counts[q]; p++)
             s->cursors[a->probes[q * a->probe_stride + p].list]++;
     s->part_count = 0;
+    s->item_count = 0;
     for (uint32_t list = 0; list < a->pool.nlist; list++) {
         uint32_t count = s->cursors[list];
 
         s->cursors[list] = pair_count;
         if (count == 0)
             continue;
-        s->parts[s->part_count++] = (struct sac_tiles_part){list, pair_count, count, item_count};
-        item_count += items_of(&a->pool.lists[list]);
+        s->parts[s->part_count++] = (struct sac_tiles_part){list, pair_count, count, s->item_count};
+        s->item_count += items_of(&a->pool.lists[list]);
         pair_count += count;
     }
     for (size_t q = 0; q < a->query_count; q++)
@@ -199,30 +205,15 @@ static uint32_t sort_pairs(struct sac_tiles_scan *s)
 
             s->pairs[s->cursors[probe->list]++] = (struct sac_tiles_pair){(uint32_t)q, probe->base};
         }
-    return item_count;
 }
 
-static const struct sac_tiles_part *find_part(const struct sac_tiles_scan *s, uint32_t item)
-{
-    uint32_t low = 0, high = s->part_count - 1;
-
-    while (low < high) { /* the last whose first item is not beyond; empty lists have none and lie before */
-        uint32_t middle = low + (high - low + 1) / 2;
-
-        if (s->parts[middle].first_item <= item)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return &s->parts[low];
-}
-
-static void scan_item(void *context, uint32_t task, uint32_t worker)
+static void scan_items(void *context, uint32_t task, uint32_t worker)
 {
     const struct sac_tiles_scan *s = context;
-    const struct sac_tiles_part *part = find_part(s, task);
+    uint32_t first = task * s->task_items, left = s->item_count - first;
 
-    sac_tiles_scan_part(s, &s->workers[worker], part, task - part->first_item);
+    sac_tiles_scan_items(s, &s->workers[worker], first,
+                         first + (left < s->task_items ? left : s->task_items));
 }
 
 static sac_status scan_again(sac_stream *stream, const struct sac_tiles_scan *s, size_t q)
@@ -240,11 +231,14 @@ static sac_status scan_again(sac_stream *stream, const struct sac_tiles_scan *s,
 
 static sac_status scan_part(sac_stream *stream, struct sac_tiles_scan *s)
 {
-    uint32_t n = (uint32_t)s->args->query_count;
+    uint32_t n = (uint32_t)s->args->query_count, each;
     sac_status st = SAC_OK;
 
-    sac_parallel_for(stream, n, sac_tiles_start_query, s);
-    sac_parallel_for(stream, sort_pairs(s), scan_item, s);
+    sac_parallel_for(stream, (n + SAC_TILES_STARTED - 1) / SAC_TILES_STARTED, sac_tiles_start_queries, s);
+    sort_pairs(s);
+    each = s->item_count / (stream->device->threads * TASKS_LEAST);
+    s->task_items = each < 1 ? 1 : each < TASK_ITEMS ? each : TASK_ITEMS;
+    sac_parallel_for(stream, (s->item_count + s->task_items - 1) / s->task_items, scan_items, s);
     sac_parallel_for(stream, n, sac_tiles_finish_query, s);
     for (uint32_t q = 0; st == SAC_OK && q < n; q++)
         if (s->queries[q].count > s->capacity)

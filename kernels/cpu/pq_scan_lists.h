@@ -7,10 +7,10 @@
 #include "kernels/cpu/pq_scan_levels.h"
 
 enum {
-    SAC_TILES_PAGES = 16, /* of a task, at most */
-    SAC_TILES_ROWS = SAC_TILES_PAGES * SAC_PAGE_ROWS,
+    SAC_TILES_PAGES = 16,   /* of an item, at most */
+    SAC_TILES_STARTED = 16, /* queries that are started by a task */
     SAC_TILES_QUERIES = 64,  /* that share a decoded chunk, at most */
-    SAC_TILES_STAGED = 2048, /* rows that a thread holds back; a product can bring half of them */
+    SAC_TILES_STAGED = 4096, /* rows that a thread holds back; products can bring half of them */
 };
 
 /* A query's part in a list. */
@@ -23,7 +23,7 @@ struct sac_tiles_pair {
 struct sac_tiles_part {
     uint32_t list;
     uint32_t first_pair, pair_count;
-    uint32_t first_item; /* of this list's tasks */
+    uint32_t first_item; /* of this list: pieces of it, SAC_TILES_PAGES at a time */
 };
 
 /* A row that may be among the nearest of a task's query. */
@@ -44,7 +44,7 @@ struct sac_tiles_worker {
      */
     uint8_t *rows;
     int8_t *numbers; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][depth] */
-    float *scores;   /* [SAC_TILE_QUERIES][SAC_PAGE_ROWS] */
+    float (*scores)[SAC_TILE_QUERIES][SAC_PAGE_ROWS]; /* [SAC_TILE_PAGES] */
     struct sac_tiles_staged *staged;
     float *distance; /* [capacity] */
     uint64_t *keys;  /* [capacity] */
@@ -61,7 +61,7 @@ struct sac_tiles_scan {
     uint32_t *cursors; /* [nlist] */
     struct sac_tiles_pair *pairs;
     struct sac_tiles_part *parts;
-    uint32_t part_count;
+    uint32_t part_count, item_count, task_items; /* in all; of a task */
     struct sac_tiles_worker *workers;
     float *again_table;   /* [m][2^nbits]: of a query that is scanned by itself */
     unsigned char *again; /* scratch of that scan */
@@ -89,12 +89,12 @@ void sac_tiles_lower_limit_from(const struct sac_tiles_scan *s, const struct sac
 void sac_tiles_refresh_limit(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q,
                              uint32_t n);
 
-/* Task of a query: its numbers, and a first limit from a sample. */
-void sac_tiles_start_query(void *scan, uint32_t q, uint32_t worker);
+/* Task of SAC_TILES_STARTED queries: their numbers, and first limits from samples. */
+void sac_tiles_start_queries(void *scan, uint32_t task, uint32_t worker);
 
-/* A task of a list: pages item * SAC_TILES_PAGES on. */
-void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
-                         const struct sac_tiles_part *part, uint32_t item);
+/* Items first..end-1 of all lists. */
+void sac_tiles_scan_items(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t first,
+                          uint32_t end);
 
 /* Task of a query: results from what it kept, unless that was too much. */
 void sac_tiles_finish_query(void *scan, uint32_t q, uint32_t worker);

@@ -15,48 +15,48 @@ enum {
 
 /* ---- lists, page by page ---------------------------------------------------------------------------- */
 
-/* A page of a list: its codes, and what belongs to each of its rows. */
-struct page {
-    const float *bias;
-    const uint32_t *slots;
-    const uint8_t *decoded;
-    uint64_t rows; /* those that there are */
+/* Pages of a list that were decoded together, and what belongs to their rows. */
+struct decoded {
+    struct sac_tile_page pages[SAC_TILE_PAGES];
+    const uint32_t *slots[SAC_TILE_PAGES];
+    uint64_t rows[SAC_TILE_PAGES]; /* those that there are */
+    uint32_t count;
 };
 
-/* What is done with a page. */
-typedef void page_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                     const struct page *page);
+/* What is done with them. */
+typedef void decoded_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                        const struct decoded *decoded);
 
 /* Pages first..end-1 of a list, as many as there are; `next` will be looked at after those, or is NULL. What
  * comes ahead is taken to lie in one piece, as lists that were gathered do. */
 static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, const sac_list *list,
-                      uint32_t first, uint32_t end, const void *next, page_fn *fn, void *context)
+                      uint32_t first, uint32_t end, const void *next, decoded_fn *fn, void *context)
 {
     const sac_list_pool *pool = &s->args->pool;
     const uint32_t *chain = pool->chains + list->first;
     size_t bytes = sac_page_bytes(&pool->pq);
-    uint32_t all = sac_page_count(list->row_count), count;
+    uint32_t all = sac_page_count(list->row_count);
+    struct decoded d;
 
     end = all < end ? all : end;
-    for (uint32_t i = first; i < end; i += count) {
+    for (uint32_t i = first; i < end; i += d.count) {
         unsigned char *pages[SAC_TILE_PAGES];
         const void *ahead;
 
-        count = end - i < SAC_TILE_PAGES ? end - i : SAC_TILE_PAGES;
-        for (uint32_t p = 0; p < count; p++)
-            pages[p] = pool->pages[chain[i + p]];
-        ahead = i + count < end ? pool->pages[chain[i + count]] : next;
-        sac_pq_tiles_decode(&s->levels, pages, count, ahead, ahead != NULL ? SAC_TILE_PAGES * bytes : 0,
-                            w->rows);
-        for (uint32_t p = 0; p < count; p++) {
+        d.count = end - i < SAC_TILE_PAGES ? end - i : SAC_TILE_PAGES;
+        for (uint32_t p = 0; p < d.count; p++) {
             uint32_t left = list->row_count - (i + p) * SAC_PAGE_ROWS;
-            struct page page = {sac_page_bias(&pool->pq, pages[p]),
-                                sac_page_slots(&pool->pq, pages[p]),
-                                w->rows + (size_t)p * s->levels.depth * SAC_PAGE_ROWS,
-                                left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1};
 
-            fn(s, w, context, &page);
+            pages[p] = pool->pages[chain[i + p]];
+            d.pages[p] = (struct sac_tile_page){w->rows + (size_t)p * s->levels.depth * SAC_PAGE_ROWS,
+                                                sac_page_bias(&pool->pq, pages[p])};
+            d.slots[p] = sac_page_slots(&pool->pq, pages[p]);
+            d.rows[p] = left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1;
         }
+        ahead = i + d.count < end ? pool->pages[chain[i + d.count]] : next;
+        sac_pq_tiles_decode(&s->levels, pages, d.count, ahead, ahead != NULL ? SAC_TILE_PAGES * bytes : 0,
+                            w->rows);
+        fn(s, w, context, &d);
     }
 }
 
@@ -85,19 +85,23 @@ struct sample {
     float base;
 };
 
-static void sample_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                        const struct page *page)
+static void sample_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                         const struct decoded *d)
 {
     struct sample *sample = context;
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
     const float everything = INFINITY;
-    uint64_t mask = filter != NULL ? drop_hidden(filter, page->slots, page->rows) : page->rows, all;
+    uint64_t masks[SAC_TILE_PAGES][SAC_TILE_QUERIES];
     const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * s->levels.depth,
                                          &s->queries[sample->query].levels.unit, 1};
 
-    sac_pq_tiles_score(&query, page->decoded, s->levels.depth, page->bias, &everything, w->scores, &all);
-    for (; mask != 0; mask &= mask - 1)
-        w->distance[sample->count++] = sample->base + w->scores[__builtin_ctzll(mask)];
+    sac_pq_tiles_score(&query, s->levels.depth, d->pages, d->count, &everything, w->scores, masks);
+    for (uint32_t p = 0; p < d->count; p++) {
+        uint64_t mask = filter != NULL ? drop_hidden(filter, d->slots[p], d->rows[p]) : d->rows[p];
+
+        for (; mask != 0; mask &= mask - 1)
+            w->distance[sample->count++] = sample->base + w->scores[p][0][__builtin_ctzll(mask)];
+    }
 }
 
 /* What a sample that still wants so many rows will look at after probe p, or NULL: the next probe's page, or,
@@ -121,32 +125,40 @@ static void set_first_limit(const struct sac_tiles_scan *s, const struct sac_til
     uint32_t want = 2 * a->depths[q] > SAMPLE_ROWS ? 2 * a->depths[q] : SAMPLE_ROWS;
     struct sample sample = {.query = q};
 
-    sac_pq_tiles_begin(1);
     for (uint32_t p = 0; p < a->probe_counts[q] && sample.count < want; p++) {
         const void *next = page_after(a, q, p, want - sample.count);
 
         sample.base = probes[p].base + s->queries[q].levels.constant;
-        walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, next, sample_page, &sample);
+        walk_list(s, w, &a->pool.lists[probes[p].list], 0, SAMPLE_PAGES, next, sample_pages, &sample);
     }
-    sac_pq_tiles_end();
     sac_tiles_lower_limit_from(s, w, q, sample.count);
 }
 
-void sac_tiles_start_query(void *context, uint32_t task, uint32_t worker)
+static void start_query(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q)
 {
-    const struct sac_tiles_scan *s = context;
     const struct sac_pq_scan_args *a = s->args;
-    struct sac_tiles_query *query = &s->queries[task];
+    struct sac_tiles_query *query = &s->queries[q];
 
-    assert(a->depths[task] >= 1 && a->depths[task] <= a->depth_stride);
-    query->levels = sac_pq_levels_query(&s->levels, a->queries + (size_t)task * s->levels.components,
-                                        a->scale, s->numbers + (size_t)task * s->levels.depth);
+    assert(a->depths[q] >= 1 && a->depths[q] <= a->depth_stride);
+    query->levels = sac_pq_levels_query(&s->levels, a->queries + (size_t)q * s->levels.components, a->scale,
+                                        s->numbers + (size_t)q * s->levels.depth);
     query->limit = sac_tiles_limit_of(query->levels.fine ? NAN : -INFINITY);
     query->count = query->levels.fine ? 0 : s->capacity + 1;
     if (!query->levels.fine)
         return;
-    memset(s->found + (size_t)task * s->capacity, 0xff, s->capacity * sizeof *s->found);
-    set_first_limit(s, &s->workers[worker], task);
+    memset(s->found + (size_t)q * s->capacity, 0xff, s->capacity * sizeof *s->found);
+    set_first_limit(s, w, q);
+}
+
+void sac_tiles_start_queries(void *context, uint32_t task, uint32_t worker)
+{
+    const struct sac_tiles_scan *s = context;
+    uint32_t q = task * SAC_TILES_STARTED, end = q + SAC_TILES_STARTED;
+
+    sac_pq_tiles_begin(1);
+    for (; q < end && q < s->args->query_count; q++)
+        start_query(s, &s->workers[worker], q);
+    sac_pq_tiles_end();
 }
 
 /* ---- rows of a list ---------------------------------------------------------------------------------- */
@@ -240,47 +252,45 @@ static void keep_staged(const struct sac_tiles_scan *s, const struct sac_tiles_w
 
 /* Rows of a query that are not beyond its limit. */
 static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, struct slab *slab,
-                       uint32_t i, const struct page *page, const float *scores, uint64_t mask)
+                       uint32_t i, const uint32_t *slots, const float *scores, uint64_t mask)
 {
-    const struct sac_tiles_pair *pair = &slab->pairs[i];
-    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[pair->query] : NULL;
+    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[slab->pairs[i].query] : NULL;
 
     if (filter != NULL)
-        mask = drop_hidden(filter, page->slots, mask);
+        mask = drop_hidden(filter, slots, mask);
     slab->counts[i] += (uint32_t)__builtin_popcountll(mask);
     for (; mask != 0; mask &= mask - 1) {
         uint32_t row = (uint32_t)__builtin_ctzll(mask);
 
-        w->staged[slab->staged++] =
-            (struct sac_tiles_staged){slab->bases[i] + scores[row], page->slots[row], i};
+        w->staged[slab->staged++] = (struct sac_tiles_staged){slab->bases[i] + scores[row], slots[row], i};
     }
 }
 
-static void scan_page(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                      const struct page *page)
+static void scan_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                       const struct decoded *d)
 {
     struct slab *slab = context;
-    uint64_t masks[SAC_TILE_QUERIES];
+    uint64_t masks[SAC_TILE_PAGES][SAC_TILE_QUERIES];
 
     for (uint32_t first = 0; first < slab->count; first += slab->group) {
         uint32_t n = slab->count - first < slab->group ? slab->count - first : slab->group;
         const struct sac_pq_numbers queries = {w->numbers + (size_t)first * s->levels.depth,
                                                slab->units + first, n};
 
-        sac_pq_tiles_score(&queries, page->decoded, s->levels.depth, page->bias, slab->limits + first,
-                           w->scores, masks);
-        for (uint32_t i = 0; i < n; i++) {
-            masks[i] &= page->rows;
-            if (masks[i] != 0)
-                stage_rows(s, w, slab, first + i, page, w->scores + (size_t)i * SAC_PAGE_ROWS, masks[i]);
-        }
+        sac_pq_tiles_score(&queries, s->levels.depth, d->pages, d->count, slab->limits + first, w->scores,
+                           masks);
+        for (uint32_t p = 0; p < d->count; p++)
+            for (uint32_t i = 0; i < n; i++)
+                if ((masks[p][i] & d->rows[p]) != 0)
+                    stage_rows(s, w, slab, first + i, d->slots[p], w->scores[p][i], masks[p][i] & d->rows[p]);
         if (slab->staged > SAC_TILES_STAGED / 2)
             keep_staged(s, w, slab);
     }
 }
 
-void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
-                         const struct sac_tiles_part *part, uint32_t item)
+/* Item `item` of a list; `group` is for how many queries tiles are set up. */
+static void scan_item(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
+                      const struct sac_tiles_part *part, uint32_t item, uint32_t *group)
 {
     uint32_t slabs = (part->pair_count + SAC_TILES_QUERIES - 1) / SAC_TILES_QUERIES;
     uint32_t each = (part->pair_count + slabs - 1) / slabs, begin = item * SAC_TILES_PAGES;
@@ -292,10 +302,40 @@ void sac_tiles_scan_part(const struct sac_tiles_scan *s, const struct sac_tiles_
         struct slab slab;
 
         slab_make(s, w, s->pairs + part->first_pair + first, left < each ? left : each, &slab);
-        sac_pq_tiles_begin(slab.group);
-        walk_list(s, w, &s->args->pool.lists[part->list], begin, begin + SAC_TILES_PAGES, next, scan_page,
+        if (slab.group != *group)
+            sac_pq_tiles_begin(*group = slab.group);
+        walk_list(s, w, &s->args->pool.lists[part->list], begin, begin + SAC_TILES_PAGES, next, scan_pages,
                   &slab);
         keep_staged(s, w, &slab);
-        sac_pq_tiles_end();
     }
+}
+
+/* The part that an item belongs to. */
+static const struct sac_tiles_part *find_part(const struct sac_tiles_scan *s, uint32_t item)
+{
+    uint32_t low = 0, high = s->part_count - 1;
+
+    while (low < high) { /* the last whose first item is not beyond; empty lists have none and lie before */
+        uint32_t middle = low + (high - low + 1) / 2;
+
+        if (s->parts[middle].first_item <= item)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &s->parts[low];
+}
+
+void sac_tiles_scan_items(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t first,
+                          uint32_t end)
+{
+    const struct sac_tiles_part *part = find_part(s, first), *beyond = s->parts + s->part_count;
+    uint32_t group = 0;
+
+    for (uint32_t item = first; item < end; item++) {
+        while (part + 1 < beyond && part[1].first_item <= item)
+            part++;
+        scan_item(s, w, part, item - part->first_item, &group);
+    }
+    sac_pq_tiles_end();
 }

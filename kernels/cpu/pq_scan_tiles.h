@@ -36,13 +36,22 @@ struct sac_pq_numbers {
 void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
                          const void *ahead, size_t ahead_bytes, uint8_t *rows);
 
-/* Around products of 1..SAC_TILE_QUERIES queries, on the thread that multiplies. */
+/* Before products of 1..SAC_TILE_QUERIES queries, on the thread that multiplies; and after the last. */
 void sac_pq_tiles_begin(uint32_t query_count);
 void sac_pq_tiles_end(void);
 
-/* scores[q][row] = bias[row] + units[q] * <query q, row>: queries->count times SAC_PAGE_ROWS. Bit r of
- * masks[q]: scores[q][r] is not greater than limits[q], or not comparable with it. */
-void sac_pq_tiles_score(const struct sac_pq_numbers *queries, const uint8_t *rows, uint32_t depth,
-                        const float *bias, const float *limits, float *scores, uint64_t *masks);
+/* A decoded page of rows, and what is added to their products. */
+struct sac_tile_page {
+    const uint8_t *decoded;
+    const float *bias;
+};
+
+/* scores[p][q][row] = bias[row] + units[q] * <query q, row>: count times queries->count times SAC_PAGE_ROWS,
+ * for 1..SAC_TILE_PAGES pages. Bit r of masks[p][q]: scores[p][q][r] is not greater than limits[q], or not
+ * comparable with it. */
+void sac_pq_tiles_score(const struct sac_pq_numbers *queries, uint32_t depth,
+                        const struct sac_tile_page *pages, uint32_t count, const float *limits,
+                        float (*scores)[SAC_TILE_QUERIES][SAC_PAGE_ROWS],
+                        uint64_t (*masks)[SAC_TILE_QUERIES]);
 
 #endif
