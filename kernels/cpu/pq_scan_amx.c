@@ -55,67 +55,75 @@ static inline void store_neighbours(const __m512i levels[NEIGHBOURS], uint8_t *t
     _mm512_store_si512(to + 192, _mm512_unpackhi_epi16(high, high2));
 }
 
-/* Lines are asked for a few at a time between the permutations: all at once, they would have to wait for each
- * other, and the permutations for them. */
-SAC_SPECIALIZE void decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
-                           const void *ahead, size_t ahead_bytes, uint8_t *rows)
-{
-    size_t steps = (levels->components + NEIGHBOURS - 1) / NEIGHBOURS,
-           step = (ahead_bytes + steps - 1) / steps;
-    size_t row_bytes = (size_t)levels->depth * SAC_PAGE_ROWS;
-    const char *asked = ahead, *due = asked, *end = asked + ahead_bytes;
-    const uint8_t *from = levels->table;
-    uint32_t left = levels->width; /* components of the byte */
+/* Where decoding of pages is. */
+struct decoder {
+    const struct sac_pq_levels *levels;
     struct byte bytes[SAC_TILE_PAGES];
+    const uint8_t *table;
+    uint32_t left;               /* components of the byte */
+    const char *asked, *due, *end; /* of what comes ahead */
+    size_t step;
+};
 
+SAC_SPECIALIZE void decoder_make(struct decoder *d, const struct sac_pq_levels *levels,
+                                 const struct sac_pq_pages *pages, uint32_t count)
+{
+    size_t steps = (levels->components + NEIGHBOURS - 1) / NEIGHBOURS;
+
+    d->levels = levels;
+    d->table = levels->table;
+    d->left = levels->width;
+    d->asked = d->due = pages->ahead;
+    d->end = d->asked + pages->ahead_bytes;
+    d->step = (pages->ahead_bytes + steps - 1) / steps;
     for (uint32_t p = 0; p < count; p++)
-        byte_load(&bytes[p], pages[p]);
-    for (uint32_t i = 0; i < levels->components; i += NEIGHBOURS, rows += NEIGHBOURS * SAC_PAGE_ROWS) {
+        byte_load(&d->bytes[p], pages->pages[p]);
+}
+
+/* Components first..first + SAC_TILE_DEPTH - 1, as many as there are. Lines are asked for a few at a time
+ * between the permutations: all at once, they would have to wait for each other, and the permutations for
+ * them. */
+SAC_SPECIALIZE void decode(struct decoder *d, uint32_t count, uint32_t first, struct sac_tile_room *room)
+{
+    uint32_t end = d->levels->components - first < SAC_TILE_DEPTH ? d->levels->components - first : SAC_TILE_DEPTH;
+
+    for (uint32_t i = 0; i < end; i += NEIGHBOURS) {
         __m512i found[SAC_TILE_PAGES][NEIGHBOURS];
 
-        due += step;
-        for (; asked < due && asked < end; asked += SAC_ALIGNMENT)
-            __builtin_prefetch(asked, 0, SAC_PREFETCH_L2);
+        d->due += d->step;
+        for (; d->asked < d->due && d->asked < d->end; d->asked += SAC_ALIGNMENT)
+            __builtin_prefetch(d->asked, 0, SAC_PREFETCH_L2);
 #pragma GCC unroll 4
-        for (uint32_t n = 0; n < NEIGHBOURS; n++, left--, from += SAC_TILE_VALUES) {
+        for (uint32_t n = 0; n < NEIGHBOURS; n++, d->left--, d->table += SAC_TILE_VALUES) {
             __m512i table[4];
 
-            if (i + n >= levels->components) {
+            if (i + n >= end) {
                 for (uint32_t p = 0; p < count; p++)
                     found[p][n] = _mm512_setzero_si512();
                 continue;
             }
-            if (left == 0) {
-                left = levels->width;
+            if (d->left == 0) {
+                d->left = d->levels->width;
                 for (uint32_t p = 0; p < count; p++)
-                    byte_load(&bytes[p], bytes[p].from + SAC_PAGE_ROWS);
+                    byte_load(&d->bytes[p], d->bytes[p].from + SAC_PAGE_ROWS);
             }
             for (uint32_t t = 0; t < 4; t++)
-                table[t] = _mm512_load_si512(from + t * 64);
+                table[t] = _mm512_load_si512(d->table + t * 64);
             for (uint32_t p = 0; p < count; p++)
-                found[p][n] = look_up(&bytes[p], table);
+                found[p][n] = look_up(&d->bytes[p], table);
         }
         for (uint32_t p = 0; p < count; p++)
-            store_neighbours(found[p], rows + p * row_bytes);
+            store_neighbours(found[p], room->rows[p][i / NEIGHBOURS][0]);
     }
 }
 
-void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
-                         const void *ahead, size_t ahead_bytes, uint8_t *rows)
-{
-    if (count == SAC_TILE_PAGES)
-        decode(levels, pages, SAC_TILE_PAGES, ahead, ahead_bytes, rows);
-    else
-        decode(levels, pages, 1, ahead, ahead_bytes, rows);
-}
-
 /* Tiles 0 to 3 hold products with the quarters of a page, 4 queries, 6 and 7 rows. */
-void sac_pq_tiles_begin(uint32_t query_count)
+void sac_pq_tiles_begin(uint32_t group)
 {
     uint8_t rows[8];
 
     for (int i = 0; i < 8; i++)
-        rows[i] = i < 6 ? (uint8_t)query_count : ROWS;
+        rows[i] = i < 6 ? (uint8_t)group : ROWS;
     sac_amx_configure(rows);
 }
 
@@ -124,67 +132,83 @@ void sac_pq_tiles_end(void)
     _tile_release();
 }
 
-struct products {
-    _Alignas(64) int32_t of[SAC_PAGE_ROWS / ROWS][SAC_TILE_QUERIES][ROWS];
-};
-
-static inline void multiply(const int8_t *numbers, const uint8_t *rows, uint32_t depth, struct products *out)
+/* Adds the products of SAC_TILE_DEPTH components: [group][SAC_PAGE_ROWS]. */
+static inline void multiply(const int8_t *numbers, uint32_t depth, const void *rows, bool fresh, void *products)
 {
     const size_t line = SAC_PAGE_ROWS * NEIGHBOURS, tile = ROWS * NEIGHBOURS;
+    const uint8_t *from = rows;
+    uint8_t *to = products;
 
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-    for (uint32_t d = 0; d < depth; d += SAC_TILE_DEPTH) {
-        const uint8_t *from = rows + (size_t)d * SAC_PAGE_ROWS;
-
-        _tile_loadd(4, numbers + d, depth);
-        _tile_loadd(6, from, line);
-        _tile_loadd(7, from + tile, line);
-        _tile_dpbsud(0, 4, 6);
-        _tile_dpbsud(1, 4, 7);
-        _tile_loadd(6, from + 2 * tile, line);
-        _tile_loadd(7, from + 3 * tile, line);
-        _tile_dpbsud(2, 4, 6);
-        _tile_dpbsud(3, 4, 7);
+    if (fresh) {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    } else {
+        _tile_loadd(0, to, line);
+        _tile_loadd(1, to + tile, line);
+        _tile_loadd(2, to + 2 * tile, line);
+        _tile_loadd(3, to + 3 * tile, line);
     }
-    _tile_stored(0, out->of[0], sizeof out->of[0][0]);
-    _tile_stored(1, out->of[1], sizeof out->of[0][0]);
-    _tile_stored(2, out->of[2], sizeof out->of[0][0]);
-    _tile_stored(3, out->of[3], sizeof out->of[0][0]);
+    _tile_loadd(4, numbers, depth);
+    _tile_loadd(6, from, line);
+    _tile_loadd(7, from + tile, line);
+    _tile_dpbsud(0, 4, 6);
+    _tile_dpbsud(1, 4, 7);
+    _tile_loadd(6, from + 2 * tile, line);
+    _tile_loadd(7, from + 3 * tile, line);
+    _tile_dpbsud(2, 4, 6);
+    _tile_dpbsud(3, 4, 7);
+    _tile_stored(0, to, line);
+    _tile_stored(1, to + tile, line);
+    _tile_stored(2, to + 2 * tile, line);
+    _tile_stored(3, to + 3 * tile, line);
 }
 
-static inline uint64_t score_page(const struct products *products, const float *bias, uint32_t q, __m512 unit,
-                                  __m512 limit, float *scores)
+/* Tile by tile of components, so that decoded rows are still in L1, and written where they were before. */
+SAC_SPECIALIZE void multiply_pages(const struct sac_pq_levels *levels, const struct sac_pq_numbers *queries,
+                                   const struct sac_pq_pages *pages, uint32_t count, struct sac_tile_room *room)
+{
+    struct decoder decoder;
+
+    decoder_make(&decoder, levels, pages, count);
+    for (uint32_t i = 0; i < levels->components; i += SAC_TILE_DEPTH) {
+        decode(&decoder, count, i, room);
+        for (uint32_t q = 0; q < queries->count; q += queries->group)
+            for (uint32_t p = 0; p < count; p++)
+                multiply(queries->numbers + (size_t)q * levels->depth + i, levels->depth, room->rows[p], i == 0,
+                         room->scores[p][q]);
+    }
+}
+
+/* Products of a query become scores, where they are. */
+static inline uint64_t score(float *scores, const float *bias, __m512 unit, __m512 limit)
 {
     uint64_t mask = 0;
 
 #pragma GCC unroll 4
-    for (uint32_t t = 0; t < SAC_PAGE_ROWS / ROWS; t++) {
-        __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(products->of[t][q]));
-        __m512 score = _mm512_fmadd_ps(product, unit, _mm512_loadu_ps(bias + t * ROWS));
+    for (uint32_t row = 0; row < SAC_PAGE_ROWS; row += ROWS) {
+        __m512 product = _mm512_cvtepi32_ps(_mm512_load_si512(scores + row));
+        __m512 found = _mm512_fmadd_ps(product, unit, _mm512_loadu_ps(bias + row));
 
-        _mm512_store_ps(scores + t * ROWS, score);
-        mask |= (uint64_t)_mm512_cmp_ps_mask(score, limit, _CMP_NGT_UQ) << t * ROWS;
+        _mm512_store_ps(scores + row, found);
+        mask |= (uint64_t)_mm512_cmp_ps_mask(found, limit, _CMP_NGT_UQ) << row;
     }
     return mask;
 }
 
-/* All products first: those of a page take no part of what turns the others' into scores. */
-void sac_pq_tiles_score(const struct sac_pq_numbers *queries, uint32_t depth,
-                        const struct sac_tile_page *pages, uint32_t count, const float *limits,
-                        float (*scores)[SAC_TILE_QUERIES][SAC_PAGE_ROWS],
-                        uint64_t (*masks)[SAC_TILE_QUERIES])
+void sac_pq_tiles_score(const struct sac_pq_levels *levels, const struct sac_pq_numbers *queries,
+                        const struct sac_pq_pages *pages, const float *const *bias, const float *limits,
+                        struct sac_tile_room *room)
 {
-    struct products products[SAC_TILE_PAGES];
-
-    for (uint32_t p = 0; p < count; p++)
-        multiply(queries->numbers, pages[p].decoded, depth, &products[p]);
+    if (pages->count == SAC_TILE_PAGES)
+        multiply_pages(levels, queries, pages, SAC_TILE_PAGES, room);
+    else
+        multiply_pages(levels, queries, pages, 1, room);
     for (uint32_t q = 0; q < queries->count; q++) {
         const __m512 limit = _mm512_set1_ps(limits[q]), unit = _mm512_set1_ps(queries->units[q]);
 
-        for (uint32_t p = 0; p < count; p++)
-            masks[p][q] = score_page(&products[p], pages[p].bias, q, unit, limit, scores[p][q]);
+        for (uint32_t p = 0; p < pages->count; p++)
+            room->masks[p][q] = score(room->scores[p][q], bias[p], unit, limit);
     }
 }

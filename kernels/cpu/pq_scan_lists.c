@@ -93,10 +93,9 @@ static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *
 {
     struct sac_tiles_scan s = scan_of(d, a);
     size_t each =
-        sac_scratch_size((size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s.levels.depth, sizeof *s.workers->rows) +
+        sac_scratch_size(1, sizeof *s.workers->room) +
         sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.levels.depth,
                          sizeof *s.workers->numbers) +
-        sac_scratch_size(SAC_TILE_PAGES, sizeof *s.workers->scores) +
         sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
         sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
         sac_scratch_size(s.capacity, sizeof *s.workers->keys);
@@ -123,15 +122,13 @@ size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_arg
 static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, struct sac_tiles_worker *w)
 {
     size_t numbers = (size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s->levels.depth;
-    size_t rows = (size_t)SAC_TILE_PAGES * SAC_PAGE_ROWS * s->levels.depth;
 
-    w->rows = sac_scratch_take(stream, rows, sizeof *w->rows);
+    w->room = sac_scratch_take(stream, 1, sizeof *w->room);
     w->numbers = sac_scratch_take(stream, numbers, sizeof *w->numbers);
-    w->scores = sac_scratch_take(stream, SAC_TILE_PAGES, sizeof *w->scores);
     w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
     w->distance = sac_scratch_take(stream, s->capacity, sizeof *w->distance);
     w->keys = sac_scratch_take(stream, s->capacity, sizeof *w->keys);
-    return w->rows != NULL && w->numbers != NULL && w->scores != NULL && w->staged != NULL &&
+    return w->room != NULL && w->numbers != NULL && w->staged != NULL &&
            w->distance != NULL && w->keys != NULL;
 }
 

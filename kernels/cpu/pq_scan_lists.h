@@ -9,7 +9,6 @@
 enum {
     SAC_TILES_PAGES = 16,   /* of an item, at most */
     SAC_TILES_STARTED = 16, /* queries that are started by a task */
-    SAC_TILES_QUERIES = 64,  /* that share a decoded chunk, at most */
     SAC_TILES_STAGED = 4096, /* rows that a thread holds back; products can bring half of them */
 };
 
@@ -40,11 +39,8 @@ struct sac_tiles_query {
 };
 
 struct sac_tiles_worker {
-    /* [SAC_TILE_PAGES][depth / 4][SAC_PAGE_ROWS][4]; what pads the depth may be anything: numbers are 0 there
-     */
-    uint8_t *rows;
+    struct sac_tile_room *room;
     int8_t *numbers; /* [SAC_TILES_QUERIES + SAC_TILE_QUERIES][depth] */
-    float (*scores)[SAC_TILE_QUERIES][SAC_PAGE_ROWS]; /* [SAC_TILE_PAGES] */
     struct sac_tiles_staged *staged;
     float *distance; /* [capacity] */
     uint64_t *keys;  /* [capacity] */

@@ -15,48 +15,43 @@ enum {
 
 /* ---- lists, page by page ---------------------------------------------------------------------------- */
 
-/* Pages of a list that were decoded together, and what belongs to their rows. */
-struct decoded {
-    struct sac_tile_page pages[SAC_TILE_PAGES];
+/* Neighbouring pages of a list, and what belongs to their rows. */
+struct neighbours {
+    struct sac_pq_pages pages;
+    const float *bias[SAC_TILE_PAGES];
     const uint32_t *slots[SAC_TILE_PAGES];
     uint64_t rows[SAC_TILE_PAGES]; /* those that there are */
-    uint32_t count;
 };
 
 /* What is done with them. */
-typedef void decoded_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                        const struct decoded *decoded);
+typedef void pages_fn(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                      const struct neighbours *n);
 
 /* Pages first..end-1 of a list, as many as there are; `next` will be looked at after those, or is NULL. What
  * comes ahead is taken to lie in one piece, as lists that were gathered do. */
 static void walk_list(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, const sac_list *list,
-                      uint32_t first, uint32_t end, const void *next, decoded_fn *fn, void *context)
+                      uint32_t first, uint32_t end, const void *next, pages_fn *fn, void *context)
 {
     const sac_list_pool *pool = &s->args->pool;
     const uint32_t *chain = pool->chains + list->first;
-    size_t bytes = sac_page_bytes(&pool->pq);
     uint32_t all = sac_page_count(list->row_count);
-    struct decoded d;
+    struct neighbours n;
 
     end = all < end ? all : end;
-    for (uint32_t i = first; i < end; i += d.count) {
-        unsigned char *pages[SAC_TILE_PAGES];
-        const void *ahead;
-
-        d.count = end - i < SAC_TILE_PAGES ? end - i : SAC_TILE_PAGES;
-        for (uint32_t p = 0; p < d.count; p++) {
+    for (uint32_t i = first; i < end; i += n.pages.count) {
+        n.pages.count = end - i < SAC_TILE_PAGES ? end - i : SAC_TILE_PAGES;
+        for (uint32_t p = 0; p < n.pages.count; p++) {
             uint32_t left = list->row_count - (i + p) * SAC_PAGE_ROWS;
+            unsigned char *page = pool->pages[chain[i + p]];
 
-            pages[p] = pool->pages[chain[i + p]];
-            d.pages[p] = (struct sac_tile_page){w->rows + (size_t)p * s->levels.depth * SAC_PAGE_ROWS,
-                                                sac_page_bias(&pool->pq, pages[p])};
-            d.slots[p] = sac_page_slots(&pool->pq, pages[p]);
-            d.rows[p] = left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1;
+            n.pages.pages[p] = page;
+            n.bias[p] = sac_page_bias(&pool->pq, page);
+            n.slots[p] = sac_page_slots(&pool->pq, page);
+            n.rows[p] = left >= SAC_PAGE_ROWS ? UINT64_MAX : (UINT64_C(1) << left) - 1;
         }
-        ahead = i + d.count < end ? pool->pages[chain[i + d.count]] : next;
-        sac_pq_tiles_decode(&s->levels, pages, d.count, ahead, ahead != NULL ? SAC_TILE_PAGES * bytes : 0,
-                            w->rows);
-        fn(s, w, context, &d);
+        n.pages.ahead = i + n.pages.count < end ? pool->pages[chain[i + n.pages.count]] : next;
+        n.pages.ahead_bytes = n.pages.ahead != NULL ? SAC_TILE_PAGES * sac_page_bytes(&pool->pq) : 0;
+        fn(s, w, context, &n);
     }
 }
 
@@ -86,21 +81,20 @@ struct sample {
 };
 
 static void sample_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                         const struct decoded *d)
+                         const struct neighbours *n)
 {
     struct sample *sample = context;
     const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
     const float everything = INFINITY;
-    uint64_t masks[SAC_TILE_PAGES][SAC_TILE_QUERIES];
     const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * s->levels.depth,
-                                         &s->queries[sample->query].levels.unit, 1};
+                                         &s->queries[sample->query].levels.unit, 1, 1};
 
-    sac_pq_tiles_score(&query, s->levels.depth, d->pages, d->count, &everything, w->scores, masks);
-    for (uint32_t p = 0; p < d->count; p++) {
-        uint64_t mask = filter != NULL ? drop_hidden(filter, d->slots[p], d->rows[p]) : d->rows[p];
+    sac_pq_tiles_score(&s->levels, &query, &n->pages, n->bias, &everything, w->room);
+    for (uint32_t p = 0; p < n->pages.count; p++) {
+        uint64_t mask = filter != NULL ? drop_hidden(filter, n->slots[p], n->rows[p]) : n->rows[p];
 
         for (; mask != 0; mask &= mask - 1)
-            w->distance[sample->count++] = sample->base + w->scores[p][0][__builtin_ctzll(mask)];
+            w->distance[sample->count++] = sample->base + w->room->scores[p][0][__builtin_ctzll(mask)];
     }
 }
 
@@ -267,25 +261,21 @@ static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_wo
 }
 
 static void scan_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
-                       const struct decoded *d)
+                       const struct neighbours *n)
 {
     struct slab *slab = context;
-    uint64_t masks[SAC_TILE_PAGES][SAC_TILE_QUERIES];
+    const struct sac_pq_numbers queries = {w->numbers, slab->units, slab->count, slab->group};
 
-    for (uint32_t first = 0; first < slab->count; first += slab->group) {
-        uint32_t n = slab->count - first < slab->group ? slab->count - first : slab->group;
-        const struct sac_pq_numbers queries = {w->numbers + (size_t)first * s->levels.depth,
-                                               slab->units + first, n};
+    sac_pq_tiles_score(&s->levels, &queries, &n->pages, n->bias, slab->limits, w->room);
+    for (uint32_t p = 0; p < n->pages.count; p++)
+        for (uint32_t i = 0; i < slab->count; i++) {
+            uint64_t mask = w->room->masks[p][i] & n->rows[p];
 
-        sac_pq_tiles_score(&queries, s->levels.depth, d->pages, d->count, slab->limits + first, w->scores,
-                           masks);
-        for (uint32_t p = 0; p < d->count; p++)
-            for (uint32_t i = 0; i < n; i++)
-                if ((masks[p][i] & d->rows[p]) != 0)
-                    stage_rows(s, w, slab, first + i, d->slots[p], w->scores[p][i], masks[p][i] & d->rows[p]);
-        if (slab->staged > SAC_TILES_STAGED / 2)
-            keep_staged(s, w, slab);
-    }
+            if (mask != 0)
+                stage_rows(s, w, slab, i, n->slots[p], w->room->scores[p][i], mask);
+            if (slab->staged > SAC_TILES_STAGED - SAC_PAGE_ROWS)
+                keep_staged(s, w, slab);
+        }
 }
 
 /* Item `item` of a list; `group` is for how many queries tiles are set up. */

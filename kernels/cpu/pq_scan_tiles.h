@@ -7,6 +7,7 @@
 
 enum {
     SAC_TILE_QUERIES = 16, /* of a product, at most */
+    SAC_TILES_QUERIES = 64, /* that share decoded pages, at most */
     SAC_TILE_PAGES = 2,    /* decoded at a time, which share the loads of tables */
     SAC_TILE_DEPTH = 64,   /* components that one instruction multiplies */
     SAC_TILE_VALUES = 256, /* that a byte of a code may have */
@@ -28,30 +29,34 @@ struct sac_pq_levels {
 struct sac_pq_numbers {
     const int8_t *numbers; /* [count][depth] */
     const float *units;    /* [count] */
-    uint32_t count;        /* 1..SAC_TILE_QUERIES, as begun */
+    uint32_t count;        /* 1..SAC_TILES_QUERIES */
+    uint32_t group;        /* of a product, as begun; the numbers of a whole last group can be read */
 };
 
-/* Decodes 1..SAC_TILE_PAGES pages: rows [count][depth / 4][SAC_PAGE_ROWS][4]. What is beyond the components
- * is left as it is. Meanwhile `ahead_bytes` of what comes next are brought near. */
-void sac_pq_tiles_decode(const struct sac_pq_levels *levels, unsigned char *const *pages, uint32_t count,
-                         const void *ahead, size_t ahead_bytes, uint8_t *rows);
+/* Pages that are decoded together, and what is asked for meanwhile. */
+struct sac_pq_pages {
+    unsigned char *pages[SAC_TILE_PAGES];
+    uint32_t count; /* 1.. */
+    const void *ahead;
+    size_t ahead_bytes;
+};
 
-/* Before products of 1..SAC_TILE_QUERIES queries, on the thread that multiplies; and after the last. */
-void sac_pq_tiles_begin(uint32_t query_count);
+/* What a thread works in. */
+struct sac_tile_room {
+    /* Components of rows; numbers are 0 where there are none. */
+    _Alignas(64) uint8_t rows[SAC_TILE_PAGES][SAC_TILE_DEPTH / 4][SAC_PAGE_ROWS][4];
+    float scores[SAC_TILE_PAGES][SAC_TILES_QUERIES][SAC_PAGE_ROWS]; /* before: products */
+    uint64_t masks[SAC_TILE_PAGES][SAC_TILES_QUERIES];
+};
+
+/* Before products of groups of 1..SAC_TILE_QUERIES queries, on the thread that multiplies; after the last. */
+void sac_pq_tiles_begin(uint32_t group);
 void sac_pq_tiles_end(void);
 
-/* A decoded page of rows, and what is added to their products. */
-struct sac_tile_page {
-    const uint8_t *decoded;
-    const float *bias;
-};
-
-/* scores[p][q][row] = bias[row] + units[q] * <query q, row>: count times queries->count times SAC_PAGE_ROWS,
- * for 1..SAC_TILE_PAGES pages. Bit r of masks[p][q]: scores[p][q][r] is not greater than limits[q], or not
- * comparable with it. */
-void sac_pq_tiles_score(const struct sac_pq_numbers *queries, uint32_t depth,
-                        const struct sac_tile_page *pages, uint32_t count, const float *limits,
-                        float (*scores)[SAC_TILE_QUERIES][SAC_PAGE_ROWS],
-                        uint64_t (*masks)[SAC_TILE_QUERIES]);
+/* scores[p][q][row] = bias[row] + units[q] * <query q, row>. Bit r of masks[p][q]: scores[p][q][r] is not
+ * greater than limits[q], or not comparable with it. bias: by page. */
+void sac_pq_tiles_score(const struct sac_pq_levels *levels, const struct sac_pq_numbers *queries,
+                        const struct sac_pq_pages *pages, const float *const *bias, const float *limits,
+                        struct sac_tile_room *room);
 
 #endif
