@@ -225,8 +225,19 @@ static void vary(sac_query *q, size_t i)
     q->score_threshold = i % 13 == 0 ? -80000 : -INFINITY;
 }
 
+static bool has_hit(const sac_query *q, uint64_t label)
+{
+    for (uint32_t h = 0; h < q->hit_count; h++)
+        if (q->hits[h].label == label)
+            return true;
+    return false;
+}
+
+/* All but what lies at the edge of a scan: lists of a batch may be scanned in another way than one query's,
+ * and what comes of codes differs by rounding. */
 static void a_mixed_batch_gives_what_each_query_gets_alone(void **state)
 {
+    size_t hits = 0, others = 0;
     struct vector_set set = vector_set_load("photosift10k");
     sac_device *device = test_device("cpu");
     sac_index *index = test_index_of(device, &set, SAC_METRIC_L2, "IVF64,PQ32");
@@ -243,15 +254,16 @@ static void a_mixed_batch_gives_what_each_query_gets_alone(void **state)
     assert_ok(sac_index_search(index, batch, set.query_count, err));
     for (size_t i = 0; i < set.query_count; i++) {
         assert_int_equal(batch[i].hit_count, alone[i].hit_count);
+        hits += batch[i].hit_count;
         for (uint32_t h = 0; h < batch[i].hit_count; h++) {
             float distance = alone[i].hits[h].distance;
 
-            /* From codes, distances depend on how the lists are scanned: near ones may change places. */
-            assert_true(batch[i].no_rescore || batch[i].hits[h].label == alone[i].hits[h].label);
-            assert_true(fabsf(batch[i].hits[h].distance - distance) <=
-                        (batch[i].no_rescore ? 0.05f * distance : 0.0f));
+            others += !has_hit(&alone[i], batch[i].hits[h].label);
+            assert_true(!batch[i].exact || batch[i].hits[h].distance == distance);
+            assert_true(fabsf(batch[i].hits[h].distance - distance) <= 0.05f * distance);
         }
     }
+    assert_true(others <= hits / 100);
     test_queries_free(batch);
     test_queries_free(alone);
     sac_index_close(index);
