@@ -363,12 +363,13 @@ typedef enum sac_schedule {
  * are independent of each other. Tables, bases and queries are finite.
  *
  * Tolerance: query-major may choose by tables rounded to 8 bits (unit u = the largest range over j of a table
- * row, divided by 255), list-major by query and decoded residual rounded to 8 bits or finer: near the cut other
- * entries may be kept within 2 e, with e = m * u / 2 (times the largest factor among the probes' pages) or e
- * = 2^-7 * |scale| * |q| * max |r|. They must be few: where the entries around the cut differ by less than
- * rounding moves them, the choice is by f32. The distances and their order are those of the f32 table with
- * query-major, to 1e-5 * (|base| + |bias| + |factor| * sum_j max |table[j]|); list-major's may differ by e.
- * (The CPU's query-major gives the twin's results to the bit: what is rounded only decides who is looked at.) */
+ * row, divided by 255), list-major by query and decoded residual rounded to 8 bits or finer: near the cut
+ * other entries may be kept within 2 e, with e = m * u / 2 (times the largest factor among the probes' pages)
+ * or e = 2^-7 * |scale| * |q| * the longest residual that the codebook can give. They must be few: where the
+ * entries around the cut differ by less than rounding moves them, the choice is by f32. The distances and
+ * their order are those of the f32 table with query-major, to 1e-5 * (|base| + |bias| + |factor| * sum_j max
+ * |table[j]|); list-major's may differ by e. (The CPU's query-major gives the twin's results to the bit: what
+ * is rounded only decides who is looked at.) */
 struct sac_pq_scan_args {
     sac_list_pool pool;
     sac_schedule schedule; /* one that sac_ops.pq_scan_schedules names */

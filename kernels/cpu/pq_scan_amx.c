@@ -60,7 +60,7 @@ struct decoder {
     const struct sac_pq_levels *levels;
     struct byte bytes[SAC_TILE_PAGES];
     const uint8_t *table;
-    uint32_t left;               /* components of the byte */
+    uint32_t left;                 /* components of the byte */
     const char *asked, *due, *end; /* of what comes ahead */
     size_t step;
 };
@@ -85,7 +85,8 @@ SAC_SPECIALIZE void decoder_make(struct decoder *d, const struct sac_pq_levels *
  * them. */
 SAC_SPECIALIZE void decode(struct decoder *d, uint32_t count, uint32_t first, struct sac_tile_room *room)
 {
-    uint32_t end = d->levels->components - first < SAC_TILE_DEPTH ? d->levels->components - first : SAC_TILE_DEPTH;
+    uint32_t end =
+        d->levels->components - first < SAC_TILE_DEPTH ? d->levels->components - first : SAC_TILE_DEPTH;
 
     for (uint32_t i = 0; i < end; i += NEIGHBOURS) {
         __m512i found[SAC_TILE_PAGES][NEIGHBOURS];
@@ -133,7 +134,8 @@ void sac_pq_tiles_end(void)
 }
 
 /* Adds the products of SAC_TILE_DEPTH components: [group][SAC_PAGE_ROWS]. */
-static inline void multiply(const int8_t *numbers, uint32_t depth, const void *rows, bool fresh, void *products)
+static inline void multiply(const int8_t *numbers, uint32_t depth, const void *rows, bool fresh,
+                            void *products)
 {
     const size_t line = SAC_PAGE_ROWS * NEIGHBOURS, tile = ROWS * NEIGHBOURS;
     const uint8_t *from = rows;
@@ -167,7 +169,8 @@ static inline void multiply(const int8_t *numbers, uint32_t depth, const void *r
 
 /* Tile by tile of components, so that decoded rows are still in L1, and written where they were before. */
 SAC_SPECIALIZE void multiply_pages(const struct sac_pq_levels *levels, const struct sac_pq_numbers *queries,
-                                   const struct sac_pq_pages *pages, uint32_t count, struct sac_tile_room *room)
+                                   const struct sac_pq_pages *pages, uint32_t count,
+                                   struct sac_tile_room *room)
 {
     struct decoder decoder;
 
@@ -176,8 +179,8 @@ SAC_SPECIALIZE void multiply_pages(const struct sac_pq_levels *levels, const str
         decode(&decoder, count, i, room);
         for (uint32_t q = 0; q < queries->count; q += queries->group)
             for (uint32_t p = 0; p < count; p++)
-                multiply(queries->numbers + (size_t)q * levels->depth + i, levels->depth, room->rows[p], i == 0,
-                         room->scores[p][q]);
+                multiply(queries->numbers + (size_t)q * levels->depth + i, levels->depth, room->rows[p],
+                         i == 0, room->scores[p][q]);
     }
 }
 

@@ -2,16 +2,16 @@
  *
  * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes pages
  * to bytes, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
- * beyond its limit, the `depth`-th of the distances that it has seen so far. Products are of whole numbers, so
- * results do not depend on the order of the tasks, nor on what else is in the batch.
+ * beyond its limit, the `depth`-th of the distances that it has seen so far. Products are of whole numbers,
+ * so results do not depend on the order of the tasks, nor on what else is in the batch.
  *
  * Threads: any of them may come upon any query. A query's rows have places in one array, taken by adding to a
  * counter; limits are read and lowered as atomic numbers; nobody waits for anybody.
  *
  * A query's first limit comes from the first pages of its nearest lists. From then on a random order of lists
  * brings depth * (1 + ln(rows / depth)) rows at most; a query has room for more. One that gets too many
- * all the same (equal rows by the thousands), and one for which bytes are not fine enough
- * (pq_scan_levels.c), is scanned by itself in the end.
+ * all the same (equal rows by the thousands) is scanned by itself in the end, and one for which bytes are not
+ * fine enough (pq_scan_levels.c) as if it were the only one, by its table.
  *
  * Memory: by query, so a batch that would take more than BATCH_BYTES is done in parts.
  */
@@ -78,7 +78,7 @@ static struct sac_tiles_scan scan_of(const sac_device *d, const struct sac_pq_sc
            s.levels.depth * sizeof *s.numbers + a->probe_stride * sizeof(struct sac_tiles_pair);
     s.batch = BATCH_BYTES / each > 1 ? BATCH_BYTES / each : 1;
     s.batch = s.batch < a->query_count ? s.batch : a->query_count;
-    s.again_bytes = sac_pq_scan_scratch_cpu(d, &one);
+    s.table_scratch_bytes = sac_pq_scan_scratch_cpu(d, &one);
     return s;
 }
 
@@ -92,13 +92,12 @@ static size_t parts_most(const struct sac_tiles_scan *s)
 static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *a)
 {
     struct sac_tiles_scan s = scan_of(d, a);
-    size_t each =
-        sac_scratch_size(1, sizeof *s.workers->room) +
-        sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.levels.depth,
-                         sizeof *s.workers->numbers) +
-        sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
-        sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
-        sac_scratch_size(s.capacity, sizeof *s.workers->keys);
+    size_t each = sac_scratch_size(1, sizeof *s.workers->room) +
+                  sac_scratch_size((size_t)(SAC_TILES_QUERIES + SAC_TILE_QUERIES) * s.levels.depth,
+                                   sizeof *s.workers->numbers) +
+                  sac_scratch_size(SAC_TILES_STAGED, sizeof *s.workers->staged) +
+                  sac_scratch_size(s.capacity, sizeof *s.workers->distance) +
+                  sac_scratch_size(s.capacity, sizeof *s.workers->keys);
 
     return sac_scratch_size(d->threads, sizeof *s.workers) + d->threads * each +
            sac_scratch_size((size_t)s.levels.components * SAC_TILE_VALUES, sizeof *s.levels.table) +
@@ -109,7 +108,7 @@ static size_t scratch_bytes(const sac_device *d, const struct sac_pq_scan_args *
            sac_scratch_size(a->pool.nlist, sizeof *s.cursors) +
            sac_scratch_size(s.batch * a->probe_stride, sizeof *s.pairs) +
            sac_scratch_size(parts_most(&s), sizeof *s.parts) +
-           sac_scratch_size(table_count(a), sizeof *s.again_table) + sac_scratch_size(s.again_bytes, 1);
+           sac_scratch_size(table_count(a), sizeof *s.table) + sac_scratch_size(s.table_scratch_bytes, 1);
 }
 
 size_t sac_pq_scan_scratch_amx(const sac_device *d, const struct sac_pq_scan_args *a)
@@ -128,8 +127,8 @@ static bool worker_take(sac_stream *stream, const struct sac_tiles_scan *s, stru
     w->staged = sac_scratch_take(stream, SAC_TILES_STAGED, sizeof *w->staged);
     w->distance = sac_scratch_take(stream, s->capacity, sizeof *w->distance);
     w->keys = sac_scratch_take(stream, s->capacity, sizeof *w->keys);
-    return w->room != NULL && w->numbers != NULL && w->staged != NULL &&
-           w->distance != NULL && w->keys != NULL;
+    return w->room != NULL && w->numbers != NULL && w->staged != NULL && w->distance != NULL &&
+           w->keys != NULL;
 }
 
 static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
@@ -148,12 +147,12 @@ static bool scan_take(sac_stream *stream, struct sac_tiles_scan *s)
     s->cursors = sac_scratch_take(stream, a->pool.nlist, sizeof *s->cursors);
     s->pairs = sac_scratch_take(stream, s->batch * a->probe_stride, sizeof *s->pairs);
     s->parts = sac_scratch_take(stream, parts_most(s), sizeof *s->parts);
-    s->again_table = sac_scratch_take(stream, table_count(a), sizeof *s->again_table);
-    s->again = sac_scratch_take(stream, s->again_bytes, 1);
+    s->table = sac_scratch_take(stream, table_count(a), sizeof *s->table);
+    s->table_scratch = sac_scratch_take(stream, s->table_scratch_bytes, 1);
     if (s->workers == NULL || s->levels.table == NULL || s->levels.offset == NULL || s->levels.step == NULL ||
         s->levels.middle == NULL || s->queries == NULL || s->numbers == NULL || s->found == NULL ||
-        s->cursors == NULL || s->pairs == NULL || s->parts == NULL || s->again_table == NULL ||
-        s->again == NULL)
+        s->cursors == NULL || s->pairs == NULL || s->parts == NULL || s->table == NULL ||
+        s->table_scratch == NULL)
         return false;
     for (uint32_t i = 0; i < stream->device->threads; i++)
         if (!worker_take(stream, s, &s->workers[i]))
@@ -215,14 +214,14 @@ static void scan_items(void *context, uint32_t task, uint32_t worker)
                          first + (left < s->task_items ? left : s->task_items));
 }
 
-static sac_status scan_again(sac_stream *stream, const struct sac_tiles_scan *s, size_t q)
+static sac_status scan_by_table(sac_stream *stream, const struct sac_tiles_scan *s, size_t q)
 {
-    sac_stream inner = sac_scratch_stream(stream, s->again, s->again_bytes);
+    sac_stream inner = sac_scratch_stream(stream, s->table_scratch, s->table_scratch_bytes);
     const struct sac_pq_scan_args *a = s->args;
-    struct sac_pq_scan_args one = one_query(a, q, s->again_table);
+    struct sac_pq_scan_args one = one_query(a, q, s->table);
 
     sac_pq_table_make(&sac_pq_avx512, &a->pool.pq, a->codebook, a->queries + q * s->levels.components,
-                      a->scale, s->again_table);
+                      a->scale, s->table);
     return sac_pq_scan_vbmi(&inner, &one);
 }
 
@@ -239,9 +238,12 @@ static sac_status scan_part(sac_stream *stream, struct sac_tiles_scan *s)
     s->task_items = each < 1 ? 1 : each < TASK_ITEMS ? each : TASK_ITEMS;
     sac_parallel_for(stream, (s->item_count + s->task_items - 1) / s->task_items, scan_items, s);
     sac_parallel_for(stream, n, sac_tiles_finish_query, s);
-    for (uint32_t q = 0; st == SAC_OK && q < n; q++)
-        if (s->queries[q].count > s->capacity)
-            st = scan_again(stream, s, q);
+    for (uint32_t q = 0; st == SAC_OK && q < n; q++) {
+        if (!s->queries[q].levels.fine)
+            st = scan_by_table(stream, s, q);
+        else if (s->queries[q].count > s->capacity)
+            sac_tiles_scan_alone(s, &s->workers[0], q);
+    }
     return st;
 }
 

@@ -7,8 +7,8 @@
 #include "kernels/cpu/pq_scan_levels.h"
 
 enum {
-    SAC_TILES_PAGES = 16,   /* of an item, at most */
-    SAC_TILES_STARTED = 16, /* queries that are started by a task */
+    SAC_TILES_PAGES = 16,    /* of an item, at most */
+    SAC_TILES_STARTED = 16,  /* queries that are started by a task */
     SAC_TILES_STAGED = 4096, /* rows that a thread holds back; products can bring half of them */
 };
 
@@ -59,9 +59,9 @@ struct sac_tiles_scan {
     struct sac_tiles_part *parts;
     uint32_t part_count, item_count, task_items; /* in all; of a task */
     struct sac_tiles_worker *workers;
-    float *again_table;   /* [m][2^nbits]: of a query that is scanned by itself */
-    unsigned char *again; /* scratch of that scan */
-    size_t again_bytes;
+    float *table;                 /* [m][2^nbits]: of a query that is scanned by it */
+    unsigned char *table_scratch; /* of that scan */
+    size_t table_scratch_bytes;
 };
 
 static inline uint32_t sac_tiles_limit_of(float distance)
@@ -91,6 +91,9 @@ void sac_tiles_start_queries(void *scan, uint32_t task, uint32_t worker);
 /* Items first..end-1 of all lists. */
 void sac_tiles_scan_items(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t first,
                           uint32_t end);
+
+/* Results of a query whose rows found no room, from all its lists anew. */
+void sac_tiles_scan_alone(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q);
 
 /* Task of a query: results from what it kept, unless that was too much. */
 void sac_tiles_finish_query(void *scan, uint32_t q, uint32_t worker);

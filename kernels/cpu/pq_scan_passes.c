@@ -72,6 +72,15 @@ static uint64_t drop_hidden(const uint64_t *filter, const uint32_t *slots, uint6
     return mask;
 }
 
+/* The limit of scores that base is added to: as little higher as rounding may take a distance that is the
+ * query's limit. */
+static float score_limit(const struct sac_tiles_scan *s, uint32_t q, float base)
+{
+    float limit = sac_tiles_limit(&s->queries[q]);
+
+    return limit == -INFINITY ? limit : limit - base + 0x1p-22f * (fabsf(limit) + fabsf(base));
+}
+
 /* ---- the first limit -------------------------------------------------------------------------------- */
 
 /* Computed distances of the first rows of a query's nearest lists. */
@@ -166,14 +175,6 @@ struct slab {
     float units[SAC_TILES_QUERIES], bases[SAC_TILES_QUERIES], limits[SAC_TILES_QUERIES];
 };
 
-/* As little higher as rounding may take a distance that is the limit's. */
-static float score_limit(const struct sac_tiles_scan *s, const struct slab *slab, uint32_t i)
-{
-    float limit = sac_tiles_limit(&s->queries[slab->pairs[i].query]), base = slab->bases[i];
-
-    return limit == -INFINITY ? limit : limit - base + 0x1p-22f * (fabsf(limit) + fabsf(base));
-}
-
 static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
                       const struct sac_tiles_pair *pairs, uint32_t count, struct slab *slab)
 {
@@ -191,7 +192,7 @@ static void slab_make(const struct sac_tiles_scan *s, const struct sac_tiles_wor
         memcpy(w->numbers + i * bytes, s->numbers + pairs[i].query * bytes, bytes);
         slab->units[i] = levels->unit;
         slab->bases[i] = pairs[i].base + levels->constant;
-        slab->limits[i] = score_limit(s, slab, i);
+        slab->limits[i] = score_limit(s, pairs[i].query, slab->bases[i]);
     }
 }
 
@@ -220,7 +221,7 @@ static void follow_limit(const struct sac_tiles_scan *s, const struct sac_tiles_
 
     if (end <= s->capacity && (end - slab->counts[i]) / step != end / step)
         sac_tiles_refresh_limit(s, w, q, end);
-    slab->limits[i] = score_limit(s, slab, i);
+    slab->limits[i] = score_limit(s, q, slab->bases[i]);
     slab->counts[i] = 0;
 }
 
@@ -328,4 +329,68 @@ void sac_tiles_scan_items(const struct sac_tiles_scan *s, const struct sac_tiles
         scan_item(s, w, part, item - part->first_item, &group);
     }
     sac_pq_tiles_end();
+}
+
+/* ---- a query by itself ------------------------------------------------------------------------------- */
+
+/* What a query found in the lists that it has gone through: w->keys. */
+struct alone {
+    uint32_t query, count;
+    float base;
+};
+
+static void alone_shrink(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w,
+                         struct alone *alone)
+{
+    uint32_t depth = s->args->depths[alone->query];
+
+    if (alone->count <= depth)
+        return;
+    sac_tiles_lower_limit(&s->queries[alone->query],
+                          sac_key_distance(sac_keys_select(w->keys, alone->count, depth)));
+    alone->count = depth;
+}
+
+static void alone_pages(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, void *context,
+                        const struct neighbours *n)
+{
+    struct alone *alone = context;
+    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[alone->query] : NULL;
+    const float limit = score_limit(s, alone->query, alone->base);
+    const struct sac_pq_numbers query = {s->numbers + (size_t)alone->query * s->levels.depth,
+                                         &s->queries[alone->query].levels.unit, 1, 1};
+
+    if (alone->count > s->capacity - SAC_TILE_PAGES * SAC_PAGE_ROWS)
+        alone_shrink(s, w, alone);
+    sac_pq_tiles_score(&s->levels, &query, &n->pages, n->bias, &limit, w->room);
+    for (uint32_t p = 0; p < n->pages.count; p++) {
+        uint64_t mask = w->room->masks[p][0] & n->rows[p];
+
+        mask = filter != NULL ? drop_hidden(filter, n->slots[p], mask) : mask;
+        for (; mask != 0; mask &= mask - 1) {
+            uint32_t row = (uint32_t)__builtin_ctzll(mask);
+
+            w->keys[alone->count++] = sac_key(alone->base + w->room->scores[p][0][row], n->slots[p][row]);
+        }
+    }
+}
+
+void sac_tiles_scan_alone(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, uint32_t q)
+{
+    const struct sac_pq_scan_args *a = s->args;
+    const sac_probe *probes = a->probes + (size_t)q * a->probe_stride;
+    struct alone alone = {.query = q};
+
+    s->queries[q].limit = sac_tiles_limit_of(NAN);
+    sac_pq_tiles_begin(1);
+    for (uint32_t p = 0; p < a->probe_counts[q]; p++) {
+        const sac_list *list = &a->pool.lists[probes[p].list];
+
+        alone.base = probes[p].base + s->queries[q].levels.constant;
+        walk_list(s, w, list, 0, UINT32_MAX, NULL, alone_pages, &alone);
+    }
+    sac_pq_tiles_end();
+    alone_shrink(s, w, &alone);
+    sac_keys_write(w->keys, alone.count, a->depths[q], a->out_distance + (size_t)q * a->depth_stride,
+                   a->out_slot + (size_t)q * a->depth_stride);
 }

@@ -6,11 +6,11 @@
 #include "kernels/backend.h"
 
 enum {
-    SAC_TILE_QUERIES = 16, /* of a product, at most */
+    SAC_TILE_QUERIES = 16,  /* of a product, at most */
     SAC_TILES_QUERIES = 64, /* that share decoded pages, at most */
-    SAC_TILE_PAGES = 2,    /* decoded at a time, which share the loads of tables */
-    SAC_TILE_DEPTH = 64,   /* components that one instruction multiplies */
-    SAC_TILE_VALUES = 256, /* that a byte of a code may have */
+    SAC_TILE_PAGES = 2,     /* decoded at a time, which share the loads of tables */
+    SAC_TILE_DEPTH = 64,    /* components that one instruction multiplies */
+    SAC_TILE_VALUES = 256,  /* that a byte of a code may have */
 };
 
 /* Code words as bytes: component i of a row is about offset[i] + step[i] * level. Whatever the codes' width,

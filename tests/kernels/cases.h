@@ -26,6 +26,7 @@ enum {
     CASE_EXTREMES = 1 << 12, /* zeros, infinities, the largest and the smallest numbers, row by row */
     CASE_BILINEAR = 1 << 13, /* SAC_FILTER_BILINEAR */
     CASE_REACHES = 1 << 14,  /* a reach for each query, of few lists or of many */
+    CASE_OUTLIERS = 1 << 15, /* in every third query a component that dwarfs the others */
 };
 
 struct kernel_case {
