@@ -50,7 +50,7 @@ class Saccade(Engine):
         good = [(lists_of(shape.count, rows), shape.dim // d) for rows, d in grid if shape.dim % d == 0]
         codes = [f"IVF{n},PQ{m}" for n, m in good]
         if shape.dim >= LONG:
-            codes.insert(1, f"IVF{lists_of(shape.count, 122)},RaBitQ")
+            codes[1:1] = [f"IVF{lists_of(shape.count, rows)},RaBitQ" for rows in (122, 244)]
         return [{"spec": spec} for spec in dict.fromkeys(["auto", *(f"{c},Refine(SQfp16)" for c in codes)])]
 
     @classmethod
@@ -58,7 +58,7 @@ class Saccade(Engine):
         recalls = (0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995)
         asked = [{"recall": r} for r in recalls]
         probes = ladder(4, min(512, lists_for(shape.count, 2.0)))
-        return asked + [{"nprobe": n, "depth": d} for n in probes for d in (20, 30, 40, 60, 80, 160, 320)]
+        return asked + [{"nprobe": n, "depth": d} for n in probes for d in (14, 20, 28, 40, 60, 80, 160, 320)]
 
     @classmethod
     def tiny(cls, vectors: NDArray[np.float32], metric: str) -> Saccade:
