@@ -1,5 +1,5 @@
-/* The list-major scan's passes over lists: the sample that gives a query its first limit, and the rows of a
- * list for all queries that probe it. */
+/* The list-major scan's passes over lists: the sample that gives a query its first limit, the rows of a list
+ * for all queries that probe it, and all lists of one query. */
 #include "kernels/cpu/pq_scan_lists.h"
 #include "kernels/page.h"
 
