@@ -57,12 +57,12 @@ static inline void store_neighbours(const __m512i levels[NEIGHBOURS], uint8_t *t
 
 /* Where decoding of pages is. */
 struct decoder {
-    const struct sac_pq_levels *levels;
     struct byte bytes[SAC_TILE_PAGES];
+    const struct sac_pq_levels *levels;
     const uint8_t *table;
-    uint32_t left;                 /* components of the byte */
     const char *asked, *due, *end; /* of what comes ahead */
     size_t step;
+    uint32_t left; /* components of the byte */
 };
 
 SAC_SPECIALIZE void decoder_make(struct decoder *d, const struct sac_pq_levels *levels,

@@ -32,7 +32,7 @@ static void round_component(const sac_pq_shape *pq, const float *codewords,
                             const struct sac_pq_levels *levels, uint32_t j, uint32_t d)
 {
     uint32_t i = j * pq->dsub + d, count = 1u << pq->nbits;
-    uint8_t *table = levels->table + (size_t)i * SAC_TILE_VALUES, found[SAC_TILE_VALUES];
+    uint8_t *table = levels->table + (size_t)i * SAC_TILE_VALUES, found[SAC_TILE_VALUES] = {0};
     float low = codewords[d], high = low, inverse, sum = 0.0f;
 
     for (uint32_t c = 1; c < count; c++) {
@@ -52,7 +52,7 @@ static void round_component(const sac_pq_shape *pq, const float *codewords,
     }
     levels->middle[i] = sum / (float)count;
     for (uint32_t value = 0; value < SAC_TILE_VALUES; value++)
-        table[value] = found[pq->nbits == 4 ? value >> j % 2 * 4 & 0xf : value % count];
+        table[value] = found[pq->nbits == 4 ? value >> j % 2 * 4 & 0xf : value & (count - 1)];
 }
 
 void sac_pq_levels_round(const sac_pq_shape *pq, const float *codebook, const struct sac_pq_levels *levels,
