@@ -4,10 +4,10 @@
  *     scale * <q, r> = constant + unit * sum number_i * level_i + sum rest_i * (level_i - middle_i).
  * The last sum is left out. Rests and levels know nothing of each other, so it is to the sum of the same
  * levels with scale * q_i * step_i, by which distances of different rows differ, as sqrt(sum rest_i^2) is to
- * sqrt(sum (scale * q_i * step_i)^2): for numbers like a normal distribution's 1/120, a tenth of what 8 bits
- * a component would lose by quantizing the vectors. A query that would lose more than 1/32 is not fine
- * enough. Codebooks are trained on the grid of 255 steps (engine/pq.c), so levels lose nothing; one that is
- * not loses half a step. */
+ * sqrt(sum (scale * q_i * step_i)^2): for numbers like a normal distribution's 1/120, a tenth of what codes
+ * of 4 bits a component lose. A query that would lose more than 1/32 is not fine enough. Codebooks are
+ * trained on the grid of 255 steps (engine/pq.c), so levels lose nothing; one that is not loses half a
+ * step. */
 #include "kernels/cpu/pq_scan_levels.h"
 
 #include <math.h>
