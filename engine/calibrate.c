@@ -73,6 +73,14 @@ static sac_status time_both(const sac_index *index, sac_workspace *ws, size_t n,
     return st;
 }
 
+/* A larger share of the lists, up to the typical one; then more queries. */
+static void grow(size_t *n, uint32_t *nprobe, uint32_t typical)
+{
+    if (*nprobe == typical)
+        *n *= 2;
+    *nprobe = *nprobe < typical / 2 ? 2 * *nprobe : typical;
+}
+
 /* Where the two are even, in queries a list: between the last that query-major won and the first that
  * list-major won. On a CPU the batch stays as large as it needs to be to leave the caches, and more lists are
  * probed; then, and elsewhere, more queries come. Nothing is shared where lists meet less than one query
@@ -82,14 +90,14 @@ static sac_status find_crossover(const sac_index *index, sac_workspace *ws, size
 {
     const bool host = sac_device_host_visible(index->device);
     uint32_t nlist = sac_index_ivf(index)->nlist, typical = queries[0].nprobe, nprobe = typical;
-    double began = sac_clock(), ratio = 2, before, met = 0,
-           met_before; /* 2: of batches too small to be timed */
+    double began = sac_clock(), met = 0, met_before;
+    double ratio = 2, before; /* 2: of batches too small to be timed */
     size_t n = host ? BATCH_LEAST_HOST : BATCH_LEAST;
     sac_status st = SAC_OK;
 
     if (host && nlist / n < typical)
         nprobe = nlist / n > 1 ? (uint32_t)(nlist / n) : 1;
-    for (; n <= most; n *= nprobe == typical ? 2 : 1, nprobe = nprobe < typical / 2 ? 2 * nprobe : typical) {
+    for (; n <= most; grow(&n, &nprobe, typical)) {
         met_before = met > 0 ? met : (double)n * nprobe / nlist / 2;
         met = (double)n * nprobe / nlist;
         if (met < 1)

@@ -124,7 +124,7 @@ void sac_pq_tiles_begin(uint32_t group)
     uint8_t rows[8];
 
     for (int i = 0; i < 8; i++)
-        rows[i] = i < 6 ? (uint8_t)group : ROWS;
+        rows[i] = i < 5 ? (uint8_t)group : ROWS;
     sac_amx_configure(rows);
 }
 

@@ -1,6 +1,6 @@
 /* The list-major scan: every list is read and decoded once for all queries that probe it.
  *
- * Pairs of a query and a probe are sorted by list. A task takes a piece of a list: it decodes pages
+ * Pairs of a query and a probe are sorted by list. A task takes pieces of lists: it decodes pages
  * to bytes, multiplies them with the queries of the list, 16 at a time, and keeps of every query what is not
  * beyond its limit, the `depth`-th of the distances that it has seen so far. Products are of whole numbers,
  * so results do not depend on the order of the tasks, nor on what else is in the batch.

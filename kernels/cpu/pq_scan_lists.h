@@ -9,7 +9,7 @@
 enum {
     SAC_TILES_PAGES = 16,    /* of an item, at most */
     SAC_TILES_STARTED = 16,  /* queries that are started by a task */
-    SAC_TILES_STAGED = 4096, /* rows that a thread holds back; products can bring half of them */
+    SAC_TILES_STAGED = 4096, /* rows that a thread holds back */
 };
 
 /* A query's part in a list. */

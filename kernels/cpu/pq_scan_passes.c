@@ -61,8 +61,13 @@ static const void *first_page(const sac_list_pool *pool, uint32_t list)
     return pool->lists[list].row_count > 0 ? pool->pages[pool->chains[pool->lists[list].first]] : NULL;
 }
 
-static uint64_t drop_hidden(const uint64_t *filter, const uint32_t *slots, uint64_t mask)
+/* Of the rows of a mask those that query q may find. */
+static uint64_t visible(const struct sac_tiles_scan *s, uint32_t q, const uint32_t *slots, uint64_t mask)
 {
+    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[q] : NULL;
+
+    if (filter == NULL)
+        return mask;
     for (uint64_t left = mask; left != 0; left &= left - 1) {
         uint32_t row = (uint32_t)__builtin_ctzll(left), slot = slots[row];
 
@@ -81,6 +86,12 @@ static float score_limit(const struct sac_tiles_scan *s, uint32_t q, float base)
     return limit == -INFINITY ? limit : limit - base + 0x1p-22f * (fabsf(limit) + fabsf(base));
 }
 
+static struct sac_pq_numbers one_query(const struct sac_tiles_scan *s, uint32_t q)
+{
+    return (struct sac_pq_numbers){s->numbers + (size_t)q * s->levels.depth, &s->queries[q].levels.unit, 1,
+                                   1};
+}
+
 /* ---- the first limit -------------------------------------------------------------------------------- */
 
 /* Computed distances of the first rows of a query's nearest lists. */
@@ -93,14 +104,12 @@ static void sample_pages(const struct sac_tiles_scan *s, const struct sac_tiles_
                          const struct neighbours *n)
 {
     struct sample *sample = context;
-    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[sample->query] : NULL;
     const float everything = INFINITY;
-    const struct sac_pq_numbers query = {s->numbers + (size_t)sample->query * s->levels.depth,
-                                         &s->queries[sample->query].levels.unit, 1, 1};
+    const struct sac_pq_numbers query = one_query(s, sample->query);
 
     sac_pq_tiles_score(&s->levels, &query, &n->pages, n->bias, &everything, w->room);
     for (uint32_t p = 0; p < n->pages.count; p++) {
-        uint64_t mask = filter != NULL ? drop_hidden(filter, n->slots[p], n->rows[p]) : n->rows[p];
+        uint64_t mask = visible(s, sample->query, n->slots[p], n->rows[p]);
 
         for (; mask != 0; mask &= mask - 1)
             w->distance[sample->count++] = sample->base + w->room->scores[p][0][__builtin_ctzll(mask)];
@@ -249,10 +258,7 @@ static void keep_staged(const struct sac_tiles_scan *s, const struct sac_tiles_w
 static void stage_rows(const struct sac_tiles_scan *s, const struct sac_tiles_worker *w, struct slab *slab,
                        uint32_t i, const uint32_t *slots, const float *scores, uint64_t mask)
 {
-    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[slab->pairs[i].query] : NULL;
-
-    if (filter != NULL)
-        mask = drop_hidden(filter, slots, mask);
+    mask = visible(s, slab->pairs[i].query, slots, mask);
     slab->counts[i] += (uint32_t)__builtin_popcountll(mask);
     for (; mask != 0; mask &= mask - 1) {
         uint32_t row = (uint32_t)__builtin_ctzll(mask);
@@ -355,18 +361,15 @@ static void alone_pages(const struct sac_tiles_scan *s, const struct sac_tiles_w
                         const struct neighbours *n)
 {
     struct alone *alone = context;
-    const uint64_t *filter = s->args->filters != NULL ? s->args->filters[alone->query] : NULL;
     const float limit = score_limit(s, alone->query, alone->base);
-    const struct sac_pq_numbers query = {s->numbers + (size_t)alone->query * s->levels.depth,
-                                         &s->queries[alone->query].levels.unit, 1, 1};
+    const struct sac_pq_numbers query = one_query(s, alone->query);
 
     if (alone->count > s->capacity - SAC_TILE_PAGES * SAC_PAGE_ROWS)
         alone_shrink(s, w, alone);
     sac_pq_tiles_score(&s->levels, &query, &n->pages, n->bias, &limit, w->room);
     for (uint32_t p = 0; p < n->pages.count; p++) {
-        uint64_t mask = w->room->masks[p][0] & n->rows[p];
+        uint64_t mask = visible(s, alone->query, n->slots[p], w->room->masks[p][0] & n->rows[p]);
 
-        mask = filter != NULL ? drop_hidden(filter, n->slots[p], mask) : mask;
         for (; mask != 0; mask &= mask - 1) {
             uint32_t row = (uint32_t)__builtin_ctzll(mask);
 

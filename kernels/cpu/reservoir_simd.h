@@ -12,7 +12,6 @@ static inline uint32_t ordered(float distance)
 {
     uint32_t bits = sac_f32_bits(distance);
     uint32_t flip = (uint32_t)((int32_t)bits >> 31) | 0x80000000u;
-
     uint32_t nan = 0u - (uint32_t)((bits & 0x7fffffffu) > 0x7f800000u); /* by its bits: no branch */
 
     return (bits ^ flip) | nan;

@@ -225,12 +225,12 @@ static void vary(sac_query *q, size_t i)
     q->score_threshold = i % 13 == 0 ? -80000 : -INFINITY;
 }
 
-static bool has_hit(const sac_query *q, uint64_t label)
+static const sac_hit *hit_of(const sac_query *q, uint64_t label)
 {
     for (uint32_t h = 0; h < q->hit_count; h++)
         if (q->hits[h].label == label)
-            return true;
-    return false;
+            return &q->hits[h];
+    return NULL;
 }
 
 /* All but what lies at the edge of a scan: lists of a batch may be scanned in another way than one query's,
@@ -256,9 +256,11 @@ static void a_mixed_batch_gives_what_each_query_gets_alone(void **state)
         assert_int_equal(batch[i].hit_count, alone[i].hit_count);
         hits += batch[i].hit_count;
         for (uint32_t h = 0; h < batch[i].hit_count; h++) {
+            const sac_hit *same = hit_of(&alone[i], batch[i].hits[h].label);
             float distance = alone[i].hits[h].distance;
 
-            others += !has_hit(&alone[i], batch[i].hits[h].label);
+            others += same == NULL;
+            assert_true(same == NULL || batch[i].no_rescore || batch[i].hits[h].distance == same->distance);
             assert_true(!batch[i].exact || batch[i].hits[h].distance == distance);
             assert_true(fabsf(batch[i].hits[h].distance - distance) <= 0.05f * distance);
         }
